@@ -1,0 +1,26 @@
+/* Base64 (RFC 4648, RFC 2045 6.8), decoded as mail needs it: bytes outside the alphabet are skipped and reported. */
+#ifndef CORE_BASE64_H
+#define CORE_BASE64_H
+
+#include "core/str.h"
+
+/* A decoder that can be stopped at any byte. All zero is the start. */
+struct base64 {
+        uint32_t bits;     /* bits not yet given out */
+        unsigned held;     /* sextets in bits: 0..3 */
+        unsigned pads;     /* '=' seen since the last sextet */
+        bool garbage;      /* bytes outside the alphabet were skipped (white space apart) */
+        bool padded;       /* padding was seen with data after it: the padding ended one encoding and another began */
+        bool truncated;    /* base64_end found a lone sextet, or padding missing */
+};
+
+/* Decodes in into out, which has room for base64_room(in.n) bytes; returns the bytes written. */
+size_t base64_decode(struct base64 *d, struct str in, char *out);
+/* The end of the input: what is left; out has room for 3 bytes. */
+size_t base64_end(struct base64 *d, char *out);
+static inline size_t base64_room(size_t n) { return n / 4 * 3 + 6; }
+
+/* Encodes without line ends; out has room for (n + 2) / 3 * 4 bytes. Returns the bytes written. */
+size_t base64_encode(struct str in, char *out);
+
+#endif
