@@ -1,0 +1,111 @@
+/* A message: a range of bytes, and everything it says, found when first asked for. The root part is the message itself.
+ *
+ * A message belongs to one thread at a time. Nothing here fails because mail is broken: what cannot be decoded comes back as best it
+ * can and message_defects says so. {NULL,0} as a str means "there is none"; failures left are out of memory and reading a file,
+ * which make the answer empty and set message_trouble, so that the caller can hold the message. */
+#ifndef CORE_MESSAGE_H
+#define CORE_MESSAGE_H
+
+#include "core/addr.h"
+#include "core/header.h"
+#include "core/limits.h"
+#include "core/range.h"
+
+struct message;
+struct part;
+
+/* Where a message came from and what its source knows about it. Strings are copied into the message. */
+struct origin {
+        struct str source;       /* as a person names it: "work" or "old.mbox" or "dir/cur/123:2,S" */
+        struct str account;      /* {NULL,0} for an archive */
+        struct str uid;          /* POP3 UID; {NULL,0} when there is none */
+        struct str folder;       /* Maildir folder below the source ("Archive/2024"); empty for INBOX or none */
+        struct str flags;        /* Maildir letters, "FS"; from Status/X-Status in an mbox */
+        struct str envelope_to;  /* Delivered-To / X-Original-To / Envelope-To are read from the header when empty */
+        struct str envelope_from;/* the From_ line's sender; may be empty */
+        int64_t time;            /* the source's own time (From_ line, file time), 0: unknown */
+        int64_t fetched;         /* when it was read, sys_now() */
+        uint64_t number;         /* its place in the source, 1.. */
+        uint64_t offset;         /* in the archive's file */
+        unsigned occurrence;     /* among equal UIDs, 0.. */
+        bool suspect;            /* perhaps truncated (window W19) */
+};
+
+/* The bytes are those of r; the message takes its own reference of r.in. LF form (CRLF has become LF) is the source's duty.
+ * lim is copied. NULL when out of memory. */
+struct message *message_new(struct range r, const struct origin *o, const struct limits *lim, struct err *e) MUST_CHECK;
+void message_free(struct message *m);
+/* Finds the structure now (the reading thread calls it, so that the script need not wait); asked for anyway when needed. */
+bool message_parse(struct message *m, struct err *e) MUST_CHECK;
+const struct origin *message_origin(const struct message *m);
+struct range message_range(const struct message *m);
+uint64_t message_size(const struct message *m);
+/* SHA-256 of all its bytes; header_identity of its header. False on read failure. */
+bool message_hash(struct message *m, uint8_t out[32], struct err *e) MUST_CHECK;
+bool message_identity(struct message *m, uint8_t out[32], struct err *e) MUST_CHECK;
+/* Sets the hash when a source has computed it while streaming. */
+void message_set_hash(struct message *m, const uint8_t hash[32]);
+/* The first failure that made an answer empty (err_code ERR_NONE when all is well). */
+const struct err *message_trouble(const struct message *m);
+struct arena *message_arena(struct message *m);
+const struct limits *message_limits(const struct message *m);
+
+/* Fields of the message itself, UTF-8, in the message's arena. */
+struct str message_field(struct message *m, struct str name);      /* decoded first field of that name; {NULL,0} absent */
+size_t message_fields(struct message *m, struct str name, struct str **out); /* all of them, decoded, in order */
+struct str message_subject(struct message *m);                     /* never {NULL,0} */
+const struct addr *message_addresses(struct message *m, struct str field); /* parsed list over all fields of that name; NULL: none */
+int64_t message_date(struct message *m);      /* Date, else Received, else origin.time, else fetched, with a defect */
+int64_t message_received(struct message *m);  /* topmost Received, else origin.time, else fetched */
+struct str message_envelope_to(struct message *m);                 /* {NULL,0} when nothing says it */
+struct str message_id(struct message *m);                          /* without <>; {NULL,0} */
+size_t message_ids(struct message *m, struct str field, struct str **out); /* of References, In-Reply-To, without <> */
+struct str message_list_id(struct message *m);                     /* what stands in <>, lower case; {NULL,0} */
+struct str message_text(struct message *m);   /* UTF-8 of the best text part (text/plain preferred, html made readable); never {NULL,0} */
+struct str message_html(struct message *m);   /* UTF-8 of the best html part; {NULL,0} when none */
+unsigned message_received_count(struct message *m);                /* Received fields */
+/* Names such as "ambiguous.boundary", in the order found; grows as more is asked for. */
+const char *const *message_defects(struct message *m, size_t *n);
+void message_add_defect(struct message *m, const char *name /* static */);
+/* True when a parsing limit was reached: such a message settles only when kept whole or discarded. */
+bool message_over_limit(struct message *m);
+
+/* Parts. Leaves in document order as RFC 2045 sees them, into message/rfc822 that is not itself encoded. */
+struct part *message_root(struct message *m);
+size_t message_leaves(struct message *m, struct part ***out);
+/* The same with wrappers opened: encoded or unnamed message/rfc822 (TNEF, S/MIME, uuencode: see message.c for what is open so far). */
+size_t message_open_leaves(struct message *m, struct part ***out);
+/* Those for which part_attached holds. */
+size_t message_attachments(struct message *m, struct part ***out);
+/* Children of a container (empty for a leaf). */
+size_t part_children(struct part *p, struct part ***out);
+struct message *part_message(struct part *p);
+struct str part_path(struct part *p);         /* IMAP numbering: "1", "2.1" */
+unsigned part_index(struct part *p);          /* its number among the leaves, 1..; 0 for a container */
+struct str part_type(struct part *p);         /* declared, lower case; the RFC's default when absent */
+struct str part_detected(struct part *p);     /* libmagic's on the decoded bytes, looked at when first asked; empty for a container */
+struct str part_charset(struct part *p);      /* declared, lower case; us-ascii default for text, else {NULL,0} */
+struct str part_disposition(struct part *p);  /* "attachment", "inline"; {NULL,0} */
+struct str part_name(struct part *p);         /* filename*, filename, name, decoded; raw, never a path to trust; {NULL,0} */
+struct str part_id(struct part *p);           /* Content-ID without <>; {NULL,0} */
+struct str part_field(struct part *p, struct str name);
+uint64_t part_size(struct part *p);           /* decoded bytes; decodes once to know */
+uint64_t part_encoded_size(struct part *p);
+bool part_sha256(struct part *p, uint8_t out[32], struct err *e) MUST_CHECK; /* of the decoded bytes; computed once */
+struct str part_text(struct part *p);         /* decoded, UTF-8, LF, up to limits.text */
+struct str part_content(struct part *p);      /* decoded bytes, up to limits.text */
+bool part_is_container(struct part *p);
+bool part_is_root(struct part *p);
+bool part_attached(struct part *p, struct str *reason); /* would a person call it a file that someone sent? reason: static words */
+struct range part_raw(struct part *p);        /* the encoded body, as it stands in the message */
+struct range part_entity(struct part *p);     /* header and body */
+
+/* Decoded bytes in blocks, from range to wherever; for the root part the whole message, as it is. Several readers of one part may be
+ * open; a reader used on another thread than the message's is allowed only while the message lives and no other call on
+ * that message runs: part_snapshot makes a reader that does not touch the message at all. */
+struct reader;
+struct reader *part_open(struct part *p, struct err *e) MUST_CHECK;
+ssize_t reader_read(struct reader *r, char *p, size_t n, struct err *e) MUST_CHECK; /* 0: end; -1 */
+void reader_close(struct reader *r);
+
+#endif

@@ -1,0 +1,13 @@
+/* Connecting and listening over TCP. */
+#ifndef CORE_NET_H
+#define CORE_NET_H
+
+#include "core/stream.h"
+
+/* Connects to host:port, trying each address (Happy-Eyeballs is not attempted); the error names host, port and the last reason.
+ * *fd_out (may be NULL) gets the descriptor, which the stream owns, for TLS on top. */
+int net_connect(struct str host, unsigned port, int64_t deadline, struct err *e) MUST_CHECK; /* descriptor or -1 */
+/* Listens on the loopback address only; *port 0 takes a free one and is set. */
+int net_listen_loopback(unsigned *port, struct err *e) MUST_CHECK;
+
+#endif
