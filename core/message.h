@@ -100,9 +100,8 @@ bool part_attached(struct part *p, struct str *reason); /* would a person call i
 struct range part_raw(struct part *p);        /* the encoded body, as it stands in the message */
 struct range part_entity(struct part *p);     /* header and body */
 
-/* Decoded bytes in blocks, from range to wherever; for the root part the whole message, as it is. Several readers of one part may be
- * open; a reader used on another thread than the message's is allowed only while the message lives and no other call on
- * that message runs: part_snapshot makes a reader that does not touch the message at all. */
+/* Decoded bytes in blocks, from range to wherever; for the root part the whole message, as it is. Several readers may be open;
+ * they belong to the thread that the message belongs to. */
 struct reader;
 struct reader *part_open(struct part *p, struct err *e) MUST_CHECK;
 ssize_t reader_read(struct reader *r, char *p, size_t n, struct err *e) MUST_CHECK; /* 0: end; -1 */
