@@ -11,9 +11,10 @@ struct buf {
         size_t n, cap;
         size_t max;  /* 0: no limit */
         bool failed; /* out of memory, or over max */
+        bool over;   /* it was max */
 };
 
-#define BUF_INIT { NULL, 0, 0, 0, false }
+#define BUF_INIT { NULL, 0, 0, 0, false, false }
 
 void buf_init(struct buf *b, size_t max);
 void buf_free(struct buf *b);                /* back to empty, memory given back */

@@ -57,5 +57,8 @@ struct str str_take(struct str *rest, char c);
 struct str str_take_line(struct str *rest);
 /* A decimal number that fills all of s; false when it is not one or is larger than max. */
 bool str_to_u64(struct str s, uint64_t max, uint64_t *out);
+/* The UTF-8 character at the front: its length in bytes (1..4) with *code set, or 0 when s is empty or does not begin
+ * with one (overlong forms, surrogates, cut sequences). */
+size_t str_utf8(struct str s, uint32_t *code);
 
 #endif

@@ -1,0 +1,178 @@
+#include "core/arena.h"
+
+#include <stdalign.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "core/mem.h"
+
+enum {
+        ALIGN = alignof(max_align_t),
+        BLOCK_FIRST = 4096,  /* the facts of a small message fit in one */
+        BLOCK_LAST = 65536,  /* blocks double up to here */
+};
+
+struct block {
+        struct block *next;
+        size_t used, size;
+        alignas(max_align_t) char bytes[];
+};
+
+struct arena {
+        struct block *now; /* the one being filled; full ones and large ones hang behind it */
+        size_t next_size;
+        size_t used, max;
+};
+
+struct arena *arena_new(size_t max)
+{
+        struct arena *a = mem_zero(sizeof *a);
+
+        if (!a)
+                return NULL;
+        a->next_size = BLOCK_FIRST;
+        a->max = max;
+        return a;
+}
+
+void arena_free(struct arena *a)
+{
+        struct block *next;
+
+        for (struct block *b = a ? a->now : NULL; b; b = next) {
+                next = b->next;
+                mem_free(b);
+        }
+        mem_free(a);
+}
+
+/* Under the address sanitizer every piece is a block of its own, so that it sees a write past the end of one. */
+static bool always_alone(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+        return true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+        return true;
+#endif
+#endif
+        return false;
+}
+
+static struct block *block_new(size_t size)
+{
+        struct block *b = size < SIZE_MAX - sizeof *b ? mem_zero(sizeof *b + size) : NULL;
+
+        if (b)
+                b->size = size;
+        return b;
+}
+
+/* A piece too large to share a block. It goes behind the block being filled, which stays in use. */
+static void *take_alone(struct arena *a, size_t n)
+{
+        struct block *b = block_new(n);
+
+        if (!b)
+                return NULL;
+        b->used = n;
+        if (a->now) {
+                b->next = a->now->next;
+                a->now->next = b;
+        } else {
+                a->now = b;
+        }
+        return b->bytes;
+}
+
+static bool more(struct arena *a)
+{
+        struct block *b = block_new(a->next_size);
+
+        if (!b)
+                return false;
+        b->next = a->now;
+        a->now = b;
+        if (a->next_size < BLOCK_LAST)
+                a->next_size *= 2;
+        return true;
+}
+
+/* The offset in the block being filled where n bytes of that alignment fit; its size when they do not. */
+static size_t place(const struct arena *a, size_t n, size_t align)
+{
+        const struct block *b = a->now;
+        size_t at;
+
+        if (!b)
+                return 0;
+        at = (b->used + align - 1) / align * align;
+        return at <= b->size && n <= b->size - at ? at : b->size;
+}
+
+static void *take(struct arena *a, size_t n, size_t align)
+{
+        void *p = NULL;
+        size_t at;
+
+        if (n == 0)
+                n = 1;
+        if (a->max && n > a->max - a->used)
+                return NULL;
+        if (n > BLOCK_FIRST / 4 || always_alone()) {
+                p = take_alone(a, n);
+        } else {
+                if ((!a->now || place(a, n, align) == a->now->size) && !more(a))
+                        return NULL;
+                at = place(a, n, align);
+                p = a->now->bytes + at;
+                a->now->used = at + n;
+        }
+        if (p)
+                a->used += n;
+        return p;
+}
+
+void *arena_alloc(struct arena *a, size_t n)
+{
+        return take(a, n, ALIGN);
+}
+
+char *arena_dup(struct arena *a, const char *p, size_t n)
+{
+        char *copy = n < SIZE_MAX ? take(a, n + 1, 1) : NULL;
+
+        if (copy && n)
+                memcpy(copy, p, n);
+        return copy;
+}
+
+struct str arena_str(struct arena *a, struct str s)
+{
+        char *copy = arena_dup(a, s.p, s.n);
+
+        return copy ? str_make(copy, s.n) : STR_NONE;
+}
+
+struct str arena_printf(struct arena *a, const char *fmt, ...)
+{
+        va_list ap;
+        char *text;
+        int n;
+
+        va_start(ap, fmt);
+        n = vsnprintf(NULL, 0, fmt, ap);
+        va_end(ap);
+        text = n >= 0 ? take(a, (size_t)n + 1, 1) : NULL;
+        if (!text)
+                return STR_NONE;
+        va_start(ap, fmt);
+        vsnprintf(text, (size_t)n + 1, fmt, ap);
+        va_end(ap);
+        return str_make(text, (size_t)n);
+}
+
+size_t arena_used(const struct arena *a)
+{
+        return a->used;
+}
