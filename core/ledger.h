@@ -1,0 +1,150 @@
+/* The state: one SQLite database (WAL, synchronous=FULL) with marks, journal, outbox, stores; and the spool of files beside it.
+ *
+ * One transaction of it is the point of commitment. Every function may be called from any thread; a transaction holds the ledger
+ * for its thread from ledger_begin to ledger_commit or ledger_rollback. Writing functions outside a transaction make their own.
+ * Strings given out live in the arena given in. */
+#ifndef CORE_LEDGER_H
+#define CORE_LEDGER_H
+
+#include "core/arena.h"
+#include "core/digest.h"
+
+struct ledger;
+
+/* dir is made (0700) when missing, but never when readonly: then an absent state is an empty one. A newer schema is refused, an older one
+ * migrated; a damaged file is ERR_IO with a hint how to repair it, and nothing is deleted anywhere. */
+struct ledger *ledger_open(const char *dir, bool readonly, struct err *e) MUST_CHECK;
+void ledger_close(struct ledger *l);
+int ledger_dir(const struct ledger *l);             /* descriptor of the state directory; -1: readonly and absent */
+const char *ledger_path(const struct ledger *l);
+bool ledger_begin(struct ledger *l, struct err *e) MUST_CHECK;
+bool ledger_commit(struct ledger *l, struct err *e) MUST_CHECK;
+void ledger_rollback(struct ledger *l);
+
+/* Accounts. mailbox is "user@host:port", or empty for an archive (then name is its path). */
+struct ledger_account {
+        int64_t id;
+        struct str name, mailbox;
+        bool fresh;            /* no run of it has ended yet */
+        int64_t last_run;      /* wall clock of the last run's start; 0: never */
+        bool no_pipeline, no_capa; /* learnt about its server */
+        bool sizes_differ;     /* the server's sizes habitually differ from the bytes (W19) */
+};
+bool ledger_account(struct ledger *l, struct str name, struct str mailbox, struct ledger_account *out, struct arena *a,
+                    struct err *e) MUST_CHECK; /* made when missing */
+bool ledger_account_save(struct ledger *l, const struct ledger_account *acc, struct err *e) MUST_CHECK;
+bool ledger_accounts(struct ledger *l, bool (*f)(void *ctx, const struct ledger_account *acc), void *ctx, struct err *e);
+/* The lock of the account's mailbox, released by the kernel on death; ERR_BUSY when another run has it. Returns a descriptor. */
+int ledger_lock(struct ledger *l, struct str mailbox, struct err *e) MUST_CHECK;
+
+/* Marks: what is known of a message of an account. */
+enum mark_state {
+        MARK_SEEN = 1,    /* settled */
+        MARK_HELD,        /* its bytes lie in the spool; to be tried again */
+        MARK_QUARANTINED, /* held, and not tried again until the script changes or --failed asks */
+};
+struct mark {
+        int64_t id, account;
+        struct str uid;                 /* any bytes; for an archive's message "offset" or file name */
+        unsigned occurrence;            /* among equal UIDs */
+        enum mark_state state;
+        uint8_t header_hash[DIGEST_SIZE], content_hash[DIGEST_SIZE];
+        uint64_t size;
+        int64_t first_seen, last_seen;
+        bool deleted;                   /* a DELE was sent and a QUIT answered */
+        enum { MARK_LEAVE_DEFAULT, MARK_LEAVE_ALWAYS, MARK_LEAVE_NEVER, MARK_LEAVE_AGE } leave; /* m:leave_on_server */
+        int64_t leave_age;
+        unsigned attempts;              /* failed ones, of script_hash */
+        uint8_t script_hash[DIGEST_SIZE];
+        struct str reason;              /* why it is held: one sentence */
+        struct str spool;               /* file below the spool; empty when settled */
+        struct str origin;              /* what a held message needs to come back as it was: key=value lines */
+};
+/* *found tells. By UID; by content within the account. */
+bool ledger_mark(struct ledger *l, int64_t account, struct str uid, unsigned occurrence, struct mark *out, bool *found,
+                 struct arena *a, struct err *e) MUST_CHECK;
+bool ledger_mark_by_content(struct ledger *l, int64_t account, const uint8_t hash[DIGEST_SIZE], struct mark *out, bool *found,
+                            struct arena *a, struct err *e) MUST_CHECK;
+bool ledger_mark_by_header(struct ledger *l, int64_t account, const uint8_t hash[DIGEST_SIZE], struct mark *out, bool *found,
+                           struct arena *a, struct err *e) MUST_CHECK;
+bool ledger_mark_put(struct ledger *l, const struct mark *m, struct err *e) MUST_CHECK; /* by account, uid, occurrence; keeps first_seen */
+bool ledger_mark_seen_now(struct ledger *l, const int64_t *ids, size_t n, int64_t now, struct err *e) MUST_CHECK; /* last_seen */
+bool ledger_mark_deleted(struct ledger *l, const int64_t *ids, size_t n, struct err *e) MUST_CHECK;
+bool ledger_mark_forget(struct ledger *l, int64_t id, struct err *e) MUST_CHECK;
+/* Forgets settled marks not seen since `before`. */
+bool ledger_marks_age(struct ledger *l, int64_t account, int64_t before, struct err *e) MUST_CHECK;
+/* account 0: all. states: bit (1 << mark_state). Called for each in order of first_seen; f returns false to end. */
+bool ledger_marks(struct ledger *l, int64_t account, unsigned states, bool (*f)(void *ctx, const struct mark *m), void *ctx,
+                  struct err *e);
+bool ledger_marks_count(struct ledger *l, int64_t account, unsigned states, uint64_t *n, struct err *e) MUST_CHECK;
+
+/* The journal: renames committed and not known to be finished, appends likewise. run: the staging's id. */
+struct rename_job {
+        int64_t id;
+        struct str run;
+        struct str staged_dir, staged;   /* absolute directory and name */
+        struct str target_dir, target;
+        uint64_t dev, ino;
+        bool replace;                    /* on_conflict = "replace" */
+        bool numbered;                   /* a taken target may be numbered " (2)" (saves); else a new unique name is made (Maildir) */
+};
+struct append_job {
+        int64_t id;
+        struct str run;
+        struct str path;                 /* the mbox, absolute */
+        struct str staged;               /* spool file with the bytes to append */
+        uint64_t dev, ino, offset, length;
+        uint8_t hash[DIGEST_SIZE];
+};
+bool ledger_rename_add(struct ledger *l, struct rename_job *j, struct err *e) MUST_CHECK;  /* sets id */
+bool ledger_rename_done(struct ledger *l, const int64_t *ids, size_t n, struct err *e) MUST_CHECK;
+bool ledger_renames(struct ledger *l, struct str run, bool (*f)(void *ctx, const struct rename_job *j), void *ctx, struct err *e);
+bool ledger_append_add(struct ledger *l, struct append_job *j, struct err *e) MUST_CHECK;
+bool ledger_append_done(struct ledger *l, int64_t id, struct err *e) MUST_CHECK;
+bool ledger_appends(struct ledger *l, struct str run, bool (*f)(void *ctx, const struct append_job *j), void *ctx, struct err *e);
+
+/* The outbox: mail and commands that are durable and not yet done. */
+enum outbox_kind { OUTBOX_MAIL = 1, OUTBOX_COMMAND };
+enum outbox_state {
+        OUTBOX_READY = 1, /* to be sent when next_try has come */
+        OUTBOX_WAITING,   /* by the flood guard: until `outbox release` or --send */
+        OUTBOX_DEAD,      /* dead letter: given up, kept */
+};
+struct outbox_item {
+        int64_t id;
+        struct str action;     /* 32 hex digits, the same in every repeat */
+        enum outbox_kind kind;
+        enum outbox_state state;
+        int64_t created, next_try;
+        unsigned tries;
+        struct str account, source;  /* where the message that asked came from, for people */
+        struct str subject;          /* for `outbox list` */
+        struct str smarthost;        /* name; empty: the only one */
+        struct str sender;           /* envelope; empty: null reverse-path */
+        const struct str *recipients; /* those not yet settled */
+        size_t recipient_count;
+        const struct str *argv;      /* of a command */
+        size_t argc;
+        struct str spool;            /* the mail's bytes (LF form), or the command's standard input; empty: none */
+        bool at_most_once;
+        struct str answer;           /* the last one */
+};
+bool ledger_outbox_add(struct ledger *l, struct outbox_item *i, struct err *e) MUST_CHECK; /* sets id */
+bool ledger_outbox(struct ledger *l, unsigned states, bool (*f)(void *ctx, const struct outbox_item *i), void *ctx, struct err *e);
+bool ledger_outbox_get(struct ledger *l, int64_t id, struct outbox_item *out, bool *found, struct arena *a, struct err *e) MUST_CHECK;
+bool ledger_outbox_retry(struct ledger *l, int64_t id, enum outbox_state state, int64_t next_try, struct str answer, struct err *e) MUST_CHECK;
+/* One recipient's last word (it leaves recipients when done); accepted or refused for good. */
+bool ledger_outbox_recipient(struct ledger *l, int64_t id, struct str recipient, bool done, struct str answer, struct err *e) MUST_CHECK;
+/* Recipients with their last answers: state 0 open, 1 accepted, 2 refused. */
+bool ledger_outbox_recipients(struct ledger *l, int64_t id, bool (*f)(void *ctx, struct str who, int state, struct str answer), void *ctx, struct err *e);
+bool ledger_outbox_remove(struct ledger *l, int64_t id, struct err *e) MUST_CHECK;  /* and its spool file, once committed */
+bool ledger_outbox_release(struct ledger *l, int64_t id, uint64_t *n, struct err *e) MUST_CHECK; /* id 0: all that wait */
+
+/* Stores: mail.store, and mail.seen (store "seen"). A value is bytes; expires 0: never. */
+bool ledger_store_get(struct ledger *l, struct str store, struct str key, struct str *value, bool *found, struct arena *a,
+                      struct err *e) MUST_CHECK; /* an expired value is absent */
+bool ledger_store_set(struct ledger *l, struct str store, struct str key, struct str value, int64_t expires, struct err *e) MUST_CHECK;
+bool ledger_store_remove(struct ledger *l, struct str store, struct str key, struct err *e) MUST_CHECK;
+bool ledger_store_each(struct ledger *l, struct str store, bool (*f)(void *ctx, struct str key, struct str value), void *ctx, struct err *e);
+
+#endif

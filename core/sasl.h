@@ -1,0 +1,19 @@
+/* SASL (RFC 4422): PLAIN and LOGIN are ours; CRAM-MD5 and SCRAM-SHA-1/-256 come from libgsasl. Used by POP3 and SMTP. */
+#ifndef CORE_SASL_H
+#define CORE_SASL_H
+
+#include "core/buf.h"
+
+struct sasl;
+/* The best of what the server offers (space separated, upper case) that may be used: strongest proof first; PLAIN and LOGIN only when
+ * `encrypted` or allowed in so many words. NULL when none fits. `only`: that one or none (lower or upper case; may be empty). */
+const char *sasl_choose(struct str offered, struct str only, bool encrypted, bool plain_allowed);
+struct sasl *sasl_new(const char *mechanism, struct str user, struct str password, struct err *e) MUST_CHECK;
+/* True when the client speaks first (initial response). */
+bool sasl_client_first(const struct sasl *s);
+/* One step: the server's challenge, base64 as received (empty at first), gives our answer in base64. A challenge that is no base64 or
+ * over 64 KiB is ERR_PROTO; a server that fails to prove itself is ERR_AUTH. *proof tells whether the secret (or a proof made from it) is in the answer. */
+bool sasl_step(struct sasl *s, struct str challenge, struct buf *answer, bool *proof, struct err *e) MUST_CHECK;
+void sasl_free(struct sasl *s); /* wipes; may be NULL */
+
+#endif

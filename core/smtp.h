@@ -1,0 +1,39 @@
+/* SMTP submission: RFC 5321, 3207 (STARTTLS), 4954 (AUTH), 2920 (PIPELINING), 6152 (8BITMIME), 1870 (SIZE). */
+#ifndef CORE_SMTP_H
+#define CORE_SMTP_H
+
+#include "core/account.h"
+#include "core/lines.h"
+#include "core/range.h"
+
+struct smarthost {
+        struct str name;       /* how scripts call it; "default" */
+        struct str host, user;
+        unsigned port;         /* 587 with STARTTLS, 465 with implicit TLS */
+        struct secret *password;
+        enum tls_mode tls;     /* TLS_STARTTLS unless said */
+        struct str ca_file, verify_as, pin;
+        bool insecure;
+        struct str auth;       /* only this mechanism; empty: best */
+        struct str helo;       /* empty: the host's name */
+        int timeout_ms;
+};
+
+struct smtp_recipient {
+        struct str address;
+        enum { SMTP_OPEN, SMTP_ACCEPTED, SMTP_REFUSED, SMTP_LATER, SMTP_UNKNOWN /* final dot sent, no answer */ } result;
+        struct str answer;     /* the server's words, in the arena */
+};
+
+struct smtp;
+struct smtp *smtp_connect(const struct smarthost *h, struct err *e) MUST_CHECK; /* connected, TLS, EHLO, logged in */
+/* Over an open conversation (tests): greeting, EHLO, STARTTLS, AUTH as the smarthost says. Owns l. */
+struct smtp *smtp_new(struct lines *l, const struct smarthost *h, struct err *e) MUST_CHECK;
+/* Sends one mail: bytes in LF form become CRLF (bare CR and bare LF normalised), dot-stuffed. Fills each recipient's result. True when the
+ * transaction came to its end (whatever the results); false when the session is lost: then results say what is known. sender empty: <>. 8-bit to a server without
+ * 8BITMIME and lines over 998 are refused with ERR_REFUSED before DATA. */
+bool smtp_send(struct smtp *s, struct str sender, struct smtp_recipient *to, size_t n, struct range mail, struct arena *a,
+               struct err *e) MUST_CHECK;
+void smtp_close(struct smtp *s); /* QUIT, whatever the answer; may be NULL */
+
+#endif

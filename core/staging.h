@@ -1,0 +1,79 @@
+/* Staging: outputs written beside their targets under hidden names, durable before they are promised, visible only after.
+ *
+ * Each run has an id and a directory `spool/ID` in the state, locked while the run lives. Whatever it stages carries the id in its
+ * name, and each directory it stages into is noted in spool/ID/dirs first. So the next run can tell what a dead run left: committed renames
+ * (in the journal) are rolled forward, everything else with the dead id is removed. Live runs are left alone. */
+#ifndef CORE_STAGING_H
+#define CORE_STAGING_H
+
+#include "core/ledger.h"
+#include "core/message.h"
+
+struct staging;
+
+/* Rolls forward and cleans what dead runs left, then opens a place for this one. *recovered counts renames finished. */
+struct staging *staging_open(struct ledger *l, unsigned *recovered, struct err *e) MUST_CHECK;
+void staging_close(struct staging *s); /* removes the run's directory when nothing in it is promised */
+struct str staging_id(const struct staging *s);
+
+/* A directory that scripts write below. Opened once; world-writable ones (without sticky bit) are refused. */
+struct root;
+struct root *root_open(struct str path, struct err *e) MUST_CHECK;   /* made when missing (0700) */
+void root_close(struct root *r);
+struct str root_path(const struct root *r);                          /* absolute */
+int root_fd(const struct root *r);
+
+/* One output on its way. */
+struct staged {
+        int dir;                    /* where the staged name lies; owned by the staging (cached) */
+        int target_dir;
+        struct str dir_path, target_path; /* absolute directories */
+        struct str name, target;    /* names in them */
+        uint64_t dev, ino, size;
+        int fd;                     /* open for syncing; -1 once synced and closed */
+        bool replace, numbered;
+        int64_t journal;            /* id of its row */
+};
+
+/* Where bytes come from: fill returns bytes written into p, 0 at the end, -1 on failure. */
+struct feed {
+        ssize_t (*fill)(void *ctx, char *p, size_t n, struct err *e);
+        void *ctx;
+};
+
+/* Writes the feed to a hidden name beside root/path (0600, O_EXCL; directories made). Nothing is synced yet. */
+bool staging_file(struct staging *s, struct root *r, struct str path, struct feed feed, struct staged *out, struct arena *a,
+                  struct err *e) MUST_CHECK;
+/* The same into the tmp/ of the Maildir folder root/folder (tmp, new, cur made when missing); its target is new/NAME, or
+ * cur/NAME:2,FLAGS when flags are given. */
+bool staging_maildir(struct staging *s, struct root *r, struct str folder, struct str flags, struct feed feed, struct staged *out,
+                     struct arena *a, struct err *e) MUST_CHECK;
+/* The same into the spool: for the outbox and held messages. *name is what goes into the ledger ("ID/7"). */
+bool staging_spool(struct staging *s, struct feed feed, struct str *name, int *fd, struct arena *a, struct err *e) MUST_CHECK;
+int staging_spool_open(struct ledger *l, struct str name, struct err *e) MUST_CHECK; /* to read */
+void staging_spool_remove(struct ledger *l, struct str name);
+int staging_tmpfile(struct staging *s, struct err *e) MUST_CHECK;    /* unnamed, in the spool */
+void staging_drop(struct staging *s, struct staged *o);              /* unlinks and closes: it is not wanted */
+
+/* Makes everything staged in o[0..n) durable: the files (and fds[0..m), spool files) by syncfs when they are many, by fdatasync when
+ * few; and the directories that hold their staged names. Closes o[i].fd. After a failed sync nothing of it may be trusted. */
+bool staging_sync(struct staging *s, struct staged *const *o, size_t n, const int *fds, size_t m, struct err *e) MUST_CHECK;
+/* Step 7: gives them their names without replacing (or replacing, where said), and syncs every directory touched. A taken target: the
+ * next free name, reported through took (may be NULL). */
+bool staging_publish(struct staging *s, struct staged *const *o, size_t n,
+                     void (*took)(void *ctx, struct staged *o, struct str name), void *ctx, struct err *e) MUST_CHECK;
+
+/* Saving under a name that may be taken. taken: names promised by plans not yet carried out (by absolute path). */
+enum on_conflict { CONFLICT_NUMBER, CONFLICT_KEEP, CONFLICT_REPLACE, CONFLICT_FAIL };
+struct names; /* promised names of this run: absolute path -> content hash */
+struct names *names_new(void) MUST_CHECK;
+void names_free(struct names *n);
+/* The path (relative to the root) that content with this hash gets: path itself when it is free or holds the same content
+ * (*same is set: nothing needs to be written), else numbered, by on_conflict. Promises it until names_release. hash is called at most once and only when
+ * the name is taken. Constant time for the ten-thousandth equal name. */
+bool names_take(struct names *n, struct root *r, struct str path, enum on_conflict how,
+                bool (*hash)(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e), void *ctx, struct str *out, bool *same,
+                struct arena *a, struct err *e) MUST_CHECK;
+void names_release(struct names *n, struct root *r, struct str path);
+
+#endif
