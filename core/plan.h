@@ -3,6 +3,7 @@
 #ifndef CORE_PLAN_H
 #define CORE_PLAN_H
 
+#include "core/buf.h"
 #include "core/compose.h"
 #include "core/source.h"
 #include "core/staging.h"
@@ -70,7 +71,7 @@ struct plan {
 };
 
 struct plan *plan_new(struct message *m, struct source *s) MUST_CHECK;
-void plan_free(struct plan *p);          /* drops what is staged? no: staging_drop first. Does not free the message. */
+void plan_free(struct plan *p);          /* neither the message nor what is staged (staging_drop) */
 /* A new effect at the end; ERR_LIMIT when the message's limits for it are used up. */
 struct effect *plan_add(struct plan *p, enum effect_kind kind, const struct limits *lim, struct err *e) MUST_CHECK;
 bool plan_store(struct plan *p, struct str store, struct str key, struct str value, int64_t expires, struct err *e) MUST_CHECK;
