@@ -2,6 +2,8 @@
 #ifndef CORE_POOL_H
 #define CORE_POOL_H
 
+#include <stddef.h>
+
 #include "core/err.h"
 
 struct pool;

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include "core/buf.h"
 #include "core/err.h"
 #include "core/str.h"
 

@@ -12,6 +12,7 @@
 
 int64_t sys_now(void);            /* seconds since 1970 UTC */
 int64_t sys_mono_ms(void);        /* milliseconds of the monotonic clock */
+void sys_sleep_until(int64_t mono_ms);
 void sys_random(void *p, size_t n);
 /* "1795412345.M123456P77R1a2b3c4dQ9": unique on this host, fit for a Maildir name (no '/', ':' or leading dot). */
 void sys_unique(char out[96]);
@@ -45,5 +46,24 @@ int sys_tmpfile(int dir, struct err *e) MUST_CHECK;
 /* An exclusive lock (OFD or flock) on fd, without waiting: ERR_BUSY when another holds it. Gone with the descriptor. */
 bool sys_lock(int fd, struct err *e) MUST_CHECK;
 bool sys_lock_wait(int fd, int timeout_ms, struct err *e) MUST_CHECK;
+
+/* Memory for secrets: cleared, locked where the limits allow, left out of core dumps, read as zeros after a fork. */
+void *sys_locked_new(size_t n) MUST_CHECK;
+void sys_locked_free(void *p, size_t n); /* wipes; p may be NULL */
+
+/* Tests only. The n-th call from now on (counting from 1) fails with `error`, and, if `lasting`, all after it; n 0 ends it.
+ * Returns the number of calls since the last time. */
+size_t sys_fail_at(size_t n, int error, bool lasting);
+/* Tests only: a kernel or a file system that lacks something, and a disk that misbehaves. */
+enum {
+        SYS_NO_OPENAT2 = 1,
+        SYS_NO_NOREPLACE = 2,
+        SYS_NO_TMPFILE = 4,
+        SYS_RENAME_LIES = 8,  /* renames and links are done, and reported as failed (NFS) */
+        SYS_SHORT_WRITES = 16, /* a byte a call */
+        SYS_EINTR_STORM = 32,  /* every other call is interrupted */
+        SYS_NO_OFD_LOCKS = 64,
+};
+void sys_pretend(unsigned what);
 
 #endif
