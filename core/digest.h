@@ -9,7 +9,8 @@ enum { DIGEST_SIZE = 32 };
 struct digest;
 struct digest *digest_new(void);                       /* NULL when out of memory */
 void digest_add(struct digest *d, const void *p, size_t n);
-void digest_peek(struct digest *d, uint8_t out[32]);   /* of what was added so far; more may follow */
+/* The hash of what was added so far; more may follow. False when out of memory. */
+bool digest_peek(struct digest *d, uint8_t out[32]);
 void digest_end(struct digest *d, uint8_t out[32]);    /* and frees d */
 void digest_free(struct digest *d);                    /* may be NULL */
 bool digest_of(struct str s, uint8_t out[32]);

@@ -5,7 +5,8 @@
 #include "core/str.h"
 
 /* A decoder that can be stopped at any byte. All zero is the start. Bad sequences stay as they are and set `bad`;
- * white space at the end of a line is dropped, as the RFC says. Line ends are kept as they are (LF or CRLF). */
+ * white space at the end of a line is dropped, as the RFC says. Line ends are kept as they are (LF or CRLF). The end of
+ * the input ends a line. */
 struct qp {
         char hold[3];      /* '=' and what followed, not yet decided */
         unsigned held;

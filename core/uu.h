@@ -4,8 +4,9 @@
 
 #include "core/str.h"
 
-/* Decodes one line (without its line end) into out (room for 63 bytes). Returns the bytes, 0 at the end line, or -1 for a
- * line that is not uuencoded data; a length byte larger than the line is a short line: what is there is decoded. */
+/* Decodes one line (without its line end) into out (room for 63 bytes). Returns the bytes, 0 at the end line ("end", or a
+ * line of length 0), or -1 for a line that is not uuencoded data. Where the length byte is larger than the line, what is
+ * missing was spaces, which gateways take off: they count 0. */
 int uu_decode_line(struct str line, char *out);
 /* True for "begin 644 name"; sets *name. */
 bool uu_begin(struct str line, struct str *name);
