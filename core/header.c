@@ -1,0 +1,187 @@
+#include "core/header.h"
+
+#include "core/digest.h"
+
+/* Takes one line with its line end off the front. */
+static struct str take_line(struct str *rest)
+{
+        const char *end = memchr(rest->p, '\n', rest->n);
+        struct str line = str_first(*rest, end ? (size_t)(end - rest->p) + 1 : rest->n);
+
+        *rest = str_from(*rest, line.n);
+        return line;
+}
+
+static struct str without_line_end(struct str line)
+{
+        if (line.n > 0 && line.p[line.n - 1] == '\n')
+                line.n--;
+        if (line.n > 0 && line.p[line.n - 1] == '\r')
+                line.n--;
+        return line;
+}
+
+static bool is_fold(struct str line)
+{
+        return line.n > 0 && ascii_is_blank(line.p[0]);
+}
+
+/* RFC 5322 2.2: "printable US-ASCII characters (i.e., characters that have values between 33 and 126, inclusive), except colon". */
+static bool is_plain_name(struct str name)
+{
+        for (size_t i = 0; i < name.n; i++)
+                if (name.p[i] <= 32 || name.p[i] >= 127)
+                        return false;
+        return true;
+}
+
+/* "From " at the start of a header is an mbox's, with colons in its time; a field of that name is "From:". */
+static bool split_line(struct header *h, struct str line, struct field *f)
+{
+        size_t colon = str_find(line, ':');
+
+        f->name = str_trim_right(str_first(line, colon));
+        if (colon == line.n || f->name.n == 0 || (str_starts(line, STR("From ")) && f->name.n > 4)) {
+                h->junk = true;
+                return false;
+        }
+        if (f->name.n < colon || !is_plain_name(f->name))
+                h->odd_names = true;
+        f->raw = str_from(line, colon + 1);
+        return true;
+}
+
+static size_t count_lines(struct str block, size_t max)
+{
+        size_t n = 0;
+
+        while (block.n > 0 && n < max)
+                if (!is_fold(take_line(&block)))
+                        n++;
+        return n;
+}
+
+/* A field runs over its folds, up to the line end of the last. */
+static void end_field(struct field *f, const char *end)
+{
+        if (f)
+                f->raw = without_line_end(str_make(f->raw.p, (size_t)(end - f->raw.p)));
+}
+
+bool header_split(struct header *h, struct str block, const struct limits *lim, struct arena *a)
+{
+        struct str rest;
+        struct field *open = NULL;
+
+        memset(h, 0, sizeof *h);
+        h->overflow = block.n > lim->header_block;
+        h->block = rest = str_first(block, lim->header_block);
+        h->fields = arena_alloc(a, (count_lines(rest, lim->header_fields) + 1) * sizeof *h->fields);
+        if (!h->fields)
+                return false;
+        while (rest.n > 0) {
+                struct str line = take_line(&rest);
+
+                if (is_fold(line)) {
+                        if (!open)
+                                h->junk = true;
+                        continue;
+                }
+                end_field(open, line.p);
+                open = NULL;
+                if (h->count == lim->header_fields) {
+                        h->overflow = true;
+                        return true;
+                }
+                if (without_line_end(line).n > 0 && split_line(h, line, &h->fields[h->count])) {
+                        open = &h->fields[h->count];
+                        open->order = (unsigned)h->count++;
+                }
+        }
+        end_field(open, h->block.p + h->block.n);
+        return true;
+}
+
+const struct field *header_find_after(const struct header *h, struct str name, const struct field *after)
+{
+        for (size_t i = after ? (size_t)(after - h->fields) + 1 : 0; i < h->count; i++)
+                if (h->fields[i].name.n == name.n && str_eq_nocase(h->fields[i].name, name))
+                        return &h->fields[i];
+        return NULL;
+}
+
+const struct field *header_find(const struct header *h, struct str name)
+{
+        return header_find_after(h, name, NULL);
+}
+
+struct str header_unfold(struct str raw, struct arena *a)
+{
+        char *out;
+        size_t n = 0;
+
+        raw = str_trim(raw);
+        if (raw.n == 0)
+                return STR("");
+        if (str_find(raw, '\n') == raw.n)
+                return raw;
+        out = arena_alloc(a, raw.n);
+        if (!out)
+                return STR_NONE;
+        while (raw.n > 0) {
+                struct str line = without_line_end(take_line(&raw));
+
+                if (line.n > 0)
+                        memcpy(out + n, line.p, line.n);
+                n += line.n;
+        }
+        return str_make(out, n);
+}
+
+static bool is_added_by_servers(struct str name)
+{
+        static const char *const names[] = { "status", "x-status", "x-uid", "x-uidl", "content-length", "lines" };
+
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+                if (str_eq_nocase(name, str_of(names[i])))
+                        return true;
+        return false;
+}
+
+/* Every run of white space counts as one blank, so folding and its repair by a server make no difference. */
+static void add_normalised(struct digest *d, struct str s)
+{
+        s = str_trim(s);
+        while (s.n > 0) {
+                size_t word = 0;
+
+                while (word < s.n && !ascii_is_space(s.p[word]))
+                        word++;
+                digest_add(d, s.p, word);
+                s = str_from(s, word);
+                if (s.n > 0)
+                        digest_add(d, " ", 1);
+                while (s.n > 0 && ascii_is_space(s.p[0]))
+                        s = str_from(s, 1);
+        }
+}
+
+void header_identity(const struct header *h, uint8_t out[32])
+{
+        struct digest *d = digest_new();
+
+        memset(out, 0, DIGEST_SIZE);
+        if (!d)
+                return;
+        for (size_t i = 0; i < h->count; i++) {
+                const struct field *f = &h->fields[i];
+
+                if (is_added_by_servers(f->name))
+                        continue;
+                digest_add(d, f->name.p, f->name.n);
+                digest_add(d, ":", 1);
+                add_normalised(d, f->raw);
+                digest_add(d, "\n", 1);
+        }
+        digest_end(d, out);
+}
