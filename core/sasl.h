@@ -5,7 +5,8 @@
 #include "core/buf.h"
 
 struct sasl;
-/* The best of what the server offers (space separated, upper case) that may be used: strongest proof first; PLAIN and LOGIN only when
+/* The best of what the server offers (space separated, upper case) that may be used: strongest proof first (inside TLS CRAM-MD5 comes after
+ * PLAIN: it protects nothing there, and servers announce it for users whose password they keep only hashed); PLAIN and LOGIN only when
  * `encrypted` or allowed in so many words. NULL when none fits. `only`: that one or none (lower or upper case; may be empty). */
 const char *sasl_choose(struct str offered, struct str only, bool encrypted, bool plain_allowed);
 struct sasl *sasl_new(const char *mechanism, struct str user, struct str password, struct err *e) MUST_CHECK;
@@ -14,6 +15,8 @@ bool sasl_client_first(const struct sasl *s);
 /* One step: the server's challenge, base64 as received (empty at first), gives our answer in base64. A challenge that is no base64 or
  * over 64 KiB is ERR_PROTO; a server that fails to prove itself is ERR_AUTH. *proof tells whether the secret (or a proof made from it) is in the answer. */
 bool sasl_step(struct sasl *s, struct str challenge, struct buf *answer, bool *proof, struct err *e) MUST_CHECK;
+/* False while the server still owes a proof of its own (SCRAM): its "+OK" must not be believed before. */
+bool sasl_complete(const struct sasl *s);
 void sasl_free(struct sasl *s); /* wipes; may be NULL */
 
 #endif
