@@ -7,7 +7,7 @@
 
 struct lines;
 
-/* Owns s. idle_ms: no byte for that long ends it with ERR_TIMEOUT; so does less than 1 KiB in idle_ms inside one answer
+/* Owns s, also after failure (s NULL, because it could not be opened, fails with what stands in e). idle_ms: no byte for that long ends it with ERR_TIMEOUT; so does less than 1 KiB in idle_ms inside one answer
  * (lines_answer_begins starts the count). */
 struct lines *lines_new(struct stream *s, int idle_ms, struct err *e) MUST_CHECK;
 void lines_free(struct lines *l);          /* closes the stream */
@@ -22,7 +22,7 @@ bool lines_fill(struct lines *l, struct str *have, struct err *e) MUST_CHECK;
 bool lines_poll(struct lines *l, struct str *have, struct err *e) MUST_CHECK;
 void lines_take(struct lines *l, size_t n);
 size_t lines_buffered(const struct lines *l);
-/* Queues bytes to be sent; sends when much is queued. While it sends it also reads what comes (bounded), so two pipelining
+/* Queues bytes to be sent; sends when much is queued, and before a read waits. While it sends it also reads what comes (bounded), so two pipelining
  * sides cannot block each other. */
 bool lines_write(struct lines *l, struct str s, struct err *e) MUST_CHECK;
 bool lines_flush(struct lines *l, struct err *e) MUST_CHECK;

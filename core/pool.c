@@ -30,6 +30,7 @@ struct thread {
         void (*f)(void *arg);
         void *arg;
         char name[16]; /* what Linux keeps */
+        bool detached;
 };
 
 static void *thread_main(void *arg)
@@ -38,10 +39,14 @@ static void *thread_main(void *arg)
 
         pthread_setname_np(pthread_self(), t->name);
         t->f(t->arg);
+        if (t->detached) {
+                pthread_detach(pthread_self());
+                mem_free(t);
+        }
         return NULL;
 }
 
-struct thread *thread_start(void (*f)(void *arg), void *arg, const char *name, struct err *e)
+static struct thread *start(void (*f)(void *arg), void *arg, const char *name, bool detached, struct err *e)
 {
         struct thread *t = mem_zero(sizeof *t);
         int r;
@@ -52,6 +57,7 @@ struct thread *thread_start(void (*f)(void *arg), void *arg, const char *name, s
         }
         t->f = f;
         t->arg = arg;
+        t->detached = detached;
         snprintf(t->name, sizeof t->name, "%s", name);
         r = create(&t->id, thread_main, t);
         if (r == 0)
@@ -59,6 +65,16 @@ struct thread *thread_start(void (*f)(void *arg), void *arg, const char *name, s
         err_sys(e, ERR_IO, r, "starting a thread for %s", name);
         mem_free(t);
         return NULL;
+}
+
+struct thread *thread_start(void (*f)(void *arg), void *arg, const char *name, struct err *e)
+{
+        return start(f, arg, name, false, e);
+}
+
+bool thread_detach(void (*f)(void *arg), void *arg, const char *name, struct err *e)
+{
+        return start(f, arg, name, true, e) != NULL;
 }
 
 void thread_join(struct thread *t)

@@ -17,6 +17,8 @@ unsigned pool_cpus(void);       /* processors this process may use */
 struct thread;
 struct thread *thread_start(void (*f)(void *arg), void *arg, const char *name, struct err *e) MUST_CHECK;
 void thread_join(struct thread *t); /* and frees */
+/* A thread nobody waits for: what it touches must outlive it. */
+bool thread_detach(void (*f)(void *arg), void *arg, const char *name, struct err *e) MUST_CHECK;
 
 /* A queue with one consumer: items of a given cost in bytes; queue_put waits while more than `max` bytes are inside (one item
  * always fits, so nothing is too large). */

@@ -19,12 +19,19 @@ struct stream_ops {
         /* True when a read would not wait (bytes are there, or the end). For a pipelining writer that must not deadlock. */
         bool (*ready)(struct stream *s);
         void (*close)(struct stream *s); /* and frees */
+        /* Waits until a read may make progress (or a write, when `writing`), or the deadline. May be NULL: a writer that also
+         * reads then looks now and then. */
+        void (*wait)(struct stream *s, bool writing, int64_t deadline);
 };
 struct stream {
         const struct stream_ops *ops;
 };
 
-struct stream *stream_fd(int fd, struct err *e) MUST_CHECK;              /* owns fd, makes it non-blocking */
+/* Deadlines: a value of sys_mono_ms(). What can be done without waiting is done even when it has passed. */
+enum { STREAM_NOW = 0 };                  /* tries once: ERR_TIMEOUT when it would wait */
+#define STREAM_NEVER INT64_MAX            /* waits for ever */
+
+struct stream *stream_fd(int fd, struct err *e) MUST_CHECK; /* owns fd, also after failure; makes it non-blocking */
 /* Tests: reads from `in` (borrowed), writes are collected in *out (may be NULL). */
 struct stream *stream_memory(struct str in, struct buf *out, struct err *e) MUST_CHECK;
 enum stream_end { STREAM_EOF, STREAM_RESET, STREAM_STALL };
@@ -34,5 +41,10 @@ struct stream *stream_cut(struct stream *inner, uint64_t at, enum stream_end how
 ssize_t stream_read(struct stream *s, char *p, size_t n, int64_t deadline, struct err *e) MUST_CHECK;
 bool stream_write_all(struct stream *s, struct str p, int64_t deadline, struct err *e) MUST_CHECK;
 void stream_close(struct stream *s); /* may be NULL */
+/* Takes the descriptor out of a stream made by stream_fd, and frees the stream; -1 (and nothing happened) for any other. */
+int stream_release_fd(struct stream *s);
+
+/* For streams over a descriptor: polls it; true when one of `events` (or an error, or the end) is there before the deadline. */
+bool stream_poll(int fd, short events, int64_t deadline);
 
 #endif
