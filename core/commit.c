@@ -1,0 +1,548 @@
+#include "core/commit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+#include "core/sys.h"
+
+/* ---- step 5: staging ---- */
+
+static bool stage_stream(struct committer *c, struct plan *p, struct effect *f, struct mail_stream *s, struct err *e)
+{
+        struct str flags = f->flags;
+        bool ok;
+
+        if (!s)
+                return false;
+        switch (f->kind) {
+        case EFFECT_DELIVER:
+                ok = f->mbox ? staging_spool(c->staging, mail_stream_feed(s), &f->spool, &f->spool_fd, p->arena, e)
+                             : staging_maildir(c->staging, f->root, f->path, flags, mail_stream_feed(s), &f->staged, p->arena, e);
+                f->is_staged = ok && !f->mbox;
+                break;
+        case EFFECT_SAVE:
+                ok = staging_file(c->staging, f->root, f->path, mail_stream_feed(s), &f->staged, p->arena, e);
+                f->is_staged = ok;
+                f->staged.replace = f->conflict == CONFLICT_REPLACE;
+                f->staged.numbered = f->conflict == CONFLICT_NUMBER;
+                break;
+        default:
+                ok = staging_spool(c->staging, mail_stream_feed(s), &f->spool, &f->spool_fd, p->arena, e);
+        }
+        mail_stream_close(s);
+        return ok;
+}
+
+static struct mail_stream *effect_stream(struct plan *p, struct effect *f, struct err *e)
+{
+        switch (f->kind) {
+        case EFFECT_DELIVER:
+                if (f->fields || f->stubs)
+                        return compose_copy(p->message, f->fields, f->stubs, p->arena, e);
+                return compose_as_is(p->message, p->arena, e);
+        case EFFECT_SAVE:
+                if (part_is_root(f->part))
+                        return compose_as_is(part_message(f->part), p->arena, e);
+                return compose_part(f->part, p->arena, e);
+        case EFFECT_MAIL:
+                return compose(f->compose, p->arena, e);
+        case EFFECT_COMMAND:
+                return compose_as_is(p->message, p->arena, e);
+        }
+        return NULL;
+}
+
+static bool stage_effect(struct committer *c, struct plan *p, struct effect *f, struct err *e)
+{
+        if (f->kind == EFFECT_SAVE && f->same)
+                return true;
+        if (f->kind == EFFECT_COMMAND && !p->message)
+                return true; /* on_finish has no message to give */
+        if (stage_stream(c, p, f, effect_stream(p, f, e), e))
+                return true;
+        return err_in(e, "%.*s", STR_FMT(effect_words(f, p->arena)));
+}
+
+static bool stage_hold(struct committer *c, struct item *it, struct err *e)
+{
+        struct mail_stream *s;
+        bool ok;
+
+        if (it->mark.spool.n && !it->spool.n) { /* it lies in the spool already */
+                it->spool = it->mark.spool;
+                return true;
+        }
+        s = compose_as_is(it->plan->message, it->plan->arena, e);
+        ok = s && staging_spool(c->staging, mail_stream_feed(s), &it->spool, &it->spool_fd, it->plan->arena, e);
+        mail_stream_close(s);
+        return ok || err_in(e, "keeping the message in the spool");
+}
+
+/* The hashes cost a pass over the bytes: an archive's message has no mark unless it is held. */
+static bool stage_hashes(struct item *it, struct err *e)
+{
+        struct message *m = it->plan->message;
+
+        if (!m || (it->guard->archive && !it->hold))
+                return true;
+        return message_identity(m, it->header_hash, e) && message_hash(m, it->content_hash, e);
+}
+
+bool commit_stage(struct committer *c, struct item *it, struct err *e)
+{
+        bool ok = stage_hashes(it, e);
+
+        if (ok && it->hold)
+                ok = stage_hold(c, it, e);
+        if (ok && !it->hold) {
+                ok = plan_actions(it->plan, e);
+                for (struct effect *f = it->plan->first; f && ok; f = f->next)
+                        ok = stage_effect(c, it->plan, f, e);
+        }
+        if (!ok)
+                commit_drop(c, it);
+        return ok;
+}
+
+static void drop_spool(struct committer *c, struct str *name, int *fd)
+{
+        if (*fd >= 0)
+                close(*fd);
+        *fd = -1;
+        if (name->n)
+                staging_spool_remove(c->ledger, *name);
+        *name = STR_NONE;
+}
+
+void commit_drop(struct committer *c, struct item *it)
+{
+        for (struct effect *f = it->plan->first; f; f = f->next) {
+                if (f->is_staged)
+                        staging_drop(c->staging, &f->staged);
+                f->is_staged = false;
+                drop_spool(c, &f->spool, &f->spool_fd);
+        }
+        if (!str_eq(it->spool, it->mark.spool))
+                drop_spool(c, &it->spool, &it->spool_fd);
+        it->spool = STR_NONE;
+}
+
+/* ---- lists of what a batch has staged ---- */
+
+struct lists {
+        struct staged **staged;
+        struct plan **owner; /* of each staged */
+        int *fds;
+        size_t staged_n, fd_n, first_left; /* first_left: staged of items before the one that failed */
+};
+
+static void lists_free(struct lists *l)
+{
+        mem_free(l->staged);
+        mem_free(l->owner);
+        mem_free(l->fds);
+}
+
+static bool lists_room(struct lists *l, struct item *const *items, size_t n, struct err *e)
+{
+        size_t effects = 0;
+
+        for (size_t i = 0; i < n; i++)
+                effects += items[i]->plan->count;
+        l->staged = mem_array(effects + 1, sizeof *l->staged);
+        l->owner = mem_array(effects + 1, sizeof *l->owner);
+        l->fds = mem_array(effects + n + 1, sizeof *l->fds);
+        return (l->staged && l->owner && l->fds) || err_nomem(e);
+}
+
+static void lists_add(struct lists *l, struct item *it)
+{
+        if (it->hold) {
+                if (it->spool_fd >= 0)
+                        l->fds[l->fd_n++] = it->spool_fd;
+                return;
+        }
+        for (struct effect *f = it->plan->first; f; f = f->next) {
+                if (f->is_staged) {
+                        l->owner[l->staged_n] = it->plan;
+                        l->staged[l->staged_n++] = &f->staged;
+                }
+                if (f->spool_fd >= 0)
+                        l->fds[l->fd_n++] = f->spool_fd;
+        }
+}
+
+static void close_spools(struct item *it)
+{
+        if (it->spool_fd >= 0)
+                close(it->spool_fd);
+        it->spool_fd = -1;
+        for (struct effect *f = it->plan->first; f; f = f->next) {
+                if (f->spool_fd >= 0)
+                        close(f->spool_fd);
+                f->spool_fd = -1;
+        }
+}
+
+/* ---- the names are looked at once more ---- */
+
+static bool name_is_free(const struct effect *f, struct err *e)
+{
+        struct stat st;
+        char name[256];
+
+        if (!f->is_staged || f->kind != EFFECT_SAVE || f->staged.replace)
+                return true;
+        snprintf(name, sizeof name, "%.*s", STR_FMT(f->staged.target));
+        if (fstatat(f->staged.target_dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+                return err_set(e, ERR_EXISTS, "%.*s was taken meanwhile", STR_FMT(f->path));
+        return true;
+}
+
+static size_t names_free_prefix(struct item *const *items, size_t n, struct err *e)
+{
+        for (size_t i = 0; i < n; i++)
+                for (struct effect *f = items[i]->hold ? NULL : items[i]->plan->first; f; f = f->next)
+                        if (!name_is_free(f, e))
+                                return i;
+        return n;
+}
+
+/* ---- step 6: the transaction ---- */
+
+static bool record_rename(struct committer *c, struct effect *f, struct err *e)
+{
+        struct rename_job j = {
+                .run = staging_id(c->staging), .staged_dir = f->staged.dir_path, .staged = f->staged.name,
+                .target_dir = f->staged.target_path, .target = f->staged.target, .dev = f->staged.dev, .ino = f->staged.ino,
+                .replace = f->staged.replace, .numbered = f->staged.numbered,
+        };
+
+        if (!ledger_rename_add(c->ledger, &j, e))
+                return false;
+        f->staged.journal = j.id;
+        return true;
+}
+
+enum { GUARD_FRESH = 20, GUARD_LATER = 100 }; /* outward effects of an account's first run, and of a later one */
+
+static enum outbox_state guarded(struct guard *g)
+{
+        unsigned limit = g->archive ? 0 : g->fresh ? GUARD_FRESH : GUARD_LATER;
+
+        if (g->send || g->used < limit) {
+                g->used++;
+                return OUTBOX_READY;
+        }
+        g->waiting++;
+        return OUTBOX_WAITING;
+}
+
+static bool record_outward(struct committer *c, struct item *it, struct effect *f, struct err *e)
+{
+        struct message *m = it->plan->message;
+        struct outbox_item o = {
+                .action = f->action, .kind = f->kind == EFFECT_MAIL ? OUTBOX_MAIL : OUTBOX_COMMAND, .state = guarded(it->guard),
+                .created = c->now, .next_try = c->now, .smarthost = f->smarthost, .sender = f->sender, .recipients = f->recipients,
+                .recipient_count = f->recipient_n, .argv = f->argv, .argc = f->argc, .spool = f->spool,
+                .at_most_once = f->at_most_once, .source = m ? message_origin(m)->source : STR("on_finish"),
+                .account = m ? message_origin(m)->account : STR_NONE,
+        };
+
+        if (f->compose && f->compose->subject.n)
+                o.subject = f->compose->subject;
+        else if (m)
+                o.subject = message_subject(m);
+        return ledger_outbox_add(c->ledger, &o, e);
+}
+
+static bool record_effects(struct committer *c, struct item *it, struct err *e)
+{
+        for (struct effect *f = it->plan->first; f; f = f->next) {
+                if (f->is_staged && !record_rename(c, f, e))
+                        return false;
+                if ((f->kind == EFFECT_MAIL || f->kind == EFFECT_COMMAND) && !record_outward(c, it, f, e))
+                        return false;
+        }
+        return true;
+}
+
+/* Changes are kept newest first; the oldest must be written first, so that the last word stands. */
+static bool record_stores(struct committer *c, const struct store_change *newest, struct err *e)
+{
+        struct store_change *oldest = NULL;
+
+        for (const struct store_change *s = newest; s; s = s->next) {
+                struct store_change *copy = mem_alloc(sizeof *copy);
+
+                if (!copy)
+                        return err_nomem(e); /* what was copied is lost with a run that is ending */
+                *copy = *s;
+                copy->next = oldest;
+                oldest = copy;
+        }
+        bool ok = true;
+        while (oldest) {
+                struct store_change *s = oldest;
+
+                oldest = s->next;
+                if (ok)
+                        ok = s->value.p ? ledger_store_set(c->ledger, s->store, s->key, s->value, s->expires, e)
+                                        : ledger_store_remove(c->ledger, s->store, s->key, e);
+                mem_free(s);
+        }
+        return ok;
+}
+
+static struct mark new_mark(struct committer *c, struct item *it)
+{
+        const struct origin *o = message_origin(it->plan->message);
+        struct mark m = it->mark;
+
+        m.account = it->account;
+        m.uid = o->uid;
+        m.occurrence = o->occurrence;
+        m.size = message_size(it->plan->message);
+        m.last_seen = c->now;
+        if (!m.first_seen)
+                m.first_seen = c->now;
+        memcpy(m.header_hash, it->header_hash, DIGEST_SIZE);
+        memcpy(m.content_hash, it->content_hash, DIGEST_SIZE);
+        return m;
+}
+
+static bool record_settled(struct committer *c, struct item *it, struct err *e)
+{
+        struct plan *p = it->plan;
+        struct mark m;
+
+        if (it->guard->archive) /* an archive's marks are only those of held messages */
+                return !it->mark.id || ledger_mark_forget(c->ledger, it->mark.id, e);
+        m = new_mark(c, it);
+        m.state = MARK_SEEN;
+        m.attempts = 0;
+        m.reason = m.spool = m.origin = STR_NONE;
+        if (p->leave_set) {
+                m.leave = p->leave == LEAVE_ALWAYS ? MARK_LEAVE_ALWAYS : p->leave == LEAVE_NEVER ? MARK_LEAVE_NEVER : MARK_LEAVE_AGE;
+                m.leave_age = p->leave_age;
+        }
+        return ledger_mark_put(c->ledger, &m, e);
+}
+
+static bool record_held(struct committer *c, struct item *it, struct err *e)
+{
+        struct mark m = new_mark(c, it);
+        bool same_script = memcmp(m.script_hash, c->script_hash, DIGEST_SIZE) == 0;
+
+        m.attempts = (same_script ? m.attempts : 0) + (it->attempt ? 1 : 0);
+        memcpy(m.script_hash, c->script_hash, DIGEST_SIZE);
+        it->quarantined = m.attempts >= ATTEMPTS_MAX;
+        m.state = it->quarantined ? MARK_QUARANTINED : MARK_HELD;
+        m.reason = str_first(str_of(it->why.text), 4000);
+        m.spool = it->spool;
+        m.origin = origin_write(message_origin(it->plan->message), it->plan->arena);
+        return ledger_mark_put(c->ledger, &m, e);
+}
+
+static bool record(struct committer *c, struct item *const *items, size_t n, struct err *e)
+{
+        if (!ledger_rename_done(c->ledger, c->finished, c->finished_n, e))
+                return false;
+        for (size_t i = 0; i < n; i++) {
+                struct item *it = items[i];
+
+                if (it->hold) {
+                        if (!record_held(c, it, e))
+                                return false;
+                        continue;
+                }
+                if (!record_effects(c, it, e) || !record_stores(c, it->plan->changes, e))
+                        return false;
+                if (it->plan->message && !record_settled(c, it, e))
+                        return false;
+        }
+        return true;
+}
+
+static bool transact(struct committer *c, struct item *const *items, size_t n, struct err *e)
+{
+        if (!ledger_begin(c->ledger, e))
+                return false;
+        if (!record(c, items, n, e)) {
+                ledger_rollback(c->ledger);
+                return false;
+        }
+        return ledger_commit(c->ledger, e);
+}
+
+/* ---- after the commitment ---- */
+
+struct taking {
+        struct committer *c;
+        const struct lists *l;
+};
+
+static void took(void *ctx, struct staged *o, struct str name)
+{
+        struct taking *t = ctx;
+
+        for (size_t i = 0; t->c->named && i < t->l->staged_n; i++)
+                if (t->l->staged[i] == o)
+                        t->c->named(t->c->ctx, t->l->owner[i], o->target, name);
+}
+
+static bool remember_finished(struct committer *c, const struct lists *l, struct err *e)
+{
+        if (c->finished_cap < l->staged_n) {
+                int64_t *p = mem_resize(c->finished, l->staged_n * sizeof *p);
+
+                if (!p)
+                        return err_nomem(e);
+                c->finished = p;
+                c->finished_cap = l->staged_n;
+        }
+        for (size_t i = 0; i < l->staged_n; i++)
+                c->finished[i] = l->staged[i]->journal;
+        c->finished_n = l->staged_n;
+        return true;
+}
+
+/* What the account, the script and an inbox of false say about the server's copy. */
+static void conclude(struct committer *c, struct item *it)
+{
+        struct plan *p = it->plan;
+        bool kept = p->delivered || p->saved_whole || p->discarded;
+
+        if (!p->message)
+                return;
+        it->outcome.number = message_origin(p->message)->number;
+        it->outcome.kind = it->hold ? OUTCOME_HELD : OUTCOME_SETTLED;
+        it->outcome.leave = p->leave_set ? p->leave : LEAVE_DEFAULT;
+        it->outcome.leave_age = p->leave_age;
+        if (!kept)
+                it->outcome.leave = LEAVE_ALWAYS; /* inbox = false: nothing of ours is the message itself */
+        if (it->mark.spool.n && !it->hold)
+                staging_spool_remove(c->ledger, it->mark.spool);
+}
+
+size_t commit_batch(struct committer *c, struct item *const *items, size_t n, bool *retry, struct err *e)
+{
+        struct lists l = { 0 };
+        struct err later = { 0 };
+        size_t free_n = 0;
+        bool committed = false;
+
+        *retry = false;
+        if (lists_room(&l, items, n, e)) {
+                free_n = names_free_prefix(items, n, e);
+                *retry = free_n < n;
+                for (size_t i = 0; i < free_n; i++)
+                        lists_add(&l, items[i]);
+                committed = free_n > 0 && staging_sync(c->staging, l.staged, l.staged_n, l.fds, l.fd_n, e) &&
+                            transact(c, items, free_n, e);
+        }
+        if (!committed) {
+                if (free_n > 0)
+                        *retry = false;
+                lists_free(&l);
+                return 0;
+        }
+        for (size_t i = 0; i < free_n; i++)
+                close_spools(items[i]);
+        c->finished_n = 0;
+        /* Committed: whatever happens from here on, the next start finishes it; but no DELE goes out before the names stand. */
+        if (!staging_publish(c->staging, l.staged, l.staged_n, took, &(struct taking){ c, &l }, &later) ||
+            !remember_finished(c, &l, &later)) {
+                *e = later;
+                *retry = false;
+                for (size_t i = 0; i < free_n; i++) {
+                        conclude(c, items[i]);
+                        items[i]->outcome.leave = LEAVE_ALWAYS;
+                }
+                lists_free(&l);
+                return free_n;
+        }
+        for (size_t i = 0; i < free_n; i++)
+                conclude(c, items[i]);
+        lists_free(&l);
+        return free_n;
+}
+
+bool commit_close(struct committer *c, struct err *e)
+{
+        bool ok = c->finished_n == 0 || ledger_rename_done(c->ledger, c->finished, c->finished_n, e);
+
+        mem_free(c->finished);
+        c->finished = NULL;
+        c->finished_n = c->finished_cap = 0;
+        return ok;
+}
+
+/* ---- origins as text ---- */
+
+static void write_pair(struct buf *b, const char *key, struct str value)
+{
+        if (!value.p)
+                return;
+        buf_printf(b, "%s=", key);
+        for (size_t i = 0; i < value.n; i++)
+                if (value.p[i] == '\n' || value.p[i] == '\\')
+                        buf_add_str(b, value.p[i] == '\n' ? STR("\\n") : STR("\\\\"));
+                else
+                        buf_add_char(b, value.p[i]);
+        buf_add_char(b, '\n');
+}
+
+struct str origin_write(const struct origin *o, struct arena *a)
+{
+        struct buf b = BUF_INIT;
+        struct str out;
+
+        write_pair(&b, "source", o->source);
+        write_pair(&b, "account", o->account);
+        write_pair(&b, "folder", o->folder);
+        write_pair(&b, "flags", o->flags);
+        write_pair(&b, "envelope_to", o->envelope_to);
+        write_pair(&b, "envelope_from", o->envelope_from);
+        buf_printf(&b, "time=%lld\nfetched=%lld\n", (long long)o->time, (long long)o->fetched);
+        out = arena_str(a, buf_str(&b));
+        buf_free(&b);
+        return out;
+}
+
+static struct str unescape(struct str v, struct arena *a)
+{
+        char *out = arena_alloc(a, v.n + 1);
+        size_t n = 0;
+
+        for (size_t i = 0; out && i < v.n; i++) {
+                bool esc = v.p[i] == '\\' && i + 1 < v.n;
+
+                i += esc;
+                out[n++] = esc && v.p[i] == 'n' ? '\n' : v.p[i];
+        }
+        return out ? str_make(out, n) : STR_NONE;
+}
+
+void origin_read(struct str text, struct origin *o, struct arena *a)
+{
+        while (text.n > 0) {
+                struct str line = str_take(&text, '\n'), key = str_take(&line, '='), value = unescape(line, a);
+                struct { const char *name; struct str *to; } strings[] = {
+                        { "source", &o->source }, { "account", &o->account }, { "folder", &o->folder }, { "flags", &o->flags },
+                        { "envelope_to", &o->envelope_to }, { "envelope_from", &o->envelope_from },
+                };
+                uint64_t n;
+
+                for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
+                        if (str_eq(key, str_of(strings[i].name)))
+                                *strings[i].to = value;
+                if (str_eq(key, STR("time")) && str_to_u64(value, INT64_MAX, &n))
+                        o->time = (int64_t)n;
+                if (str_eq(key, STR("fetched")) && str_to_u64(value, INT64_MAX, &n))
+                        o->fetched = (int64_t)n;
+        }
+}

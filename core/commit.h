@@ -1,0 +1,62 @@
+/* Carrying plans out: the protocol of SAFETY.md from step 5 to step 9, for a batch of plans that is committed as a prefix. */
+#ifndef CORE_COMMIT_H
+#define CORE_COMMIT_H
+
+#include "core/ledger.h"
+#include "core/plan.h"
+
+/* The flood guard of one source: how many outward effects this run of it has had. */
+struct guard {
+        bool archive, fresh, send; /* fresh: the account's first run; send: --send was given */
+        unsigned used;
+        uint64_t waiting;          /* effects made to wait */
+};
+
+/* One message on its way to being settled or held. */
+struct item {
+        struct plan *plan;
+        struct guard *guard;
+        int64_t account;           /* the ledger's id of the account or archive */
+        struct mark mark;          /* what was known of it (id 0: nothing); mark.spool is removed once it is settled */
+        bool hold;                 /* hold it instead of carrying out the plan */
+        bool attempt;              /* the script's failure, or a crash: counts; a failure of this machine does not */
+        struct err why;            /* hold */
+        struct str spool;          /* hold: its bytes, staged */
+        int spool_fd;
+        uint8_t header_hash[DIGEST_SIZE], content_hash[DIGEST_SIZE];
+        bool quarantined;          /* set by the commit */
+        struct outcome outcome;    /* set by the commit */
+};
+
+struct committer {
+        struct ledger *ledger;
+        struct staging *staging;
+        uint8_t script_hash[DIGEST_SIZE];
+        int64_t now;
+        /* A target that was taken between commitment and rename got another name. */
+        void (*named)(void *ctx, struct plan *p, struct str from, struct str to);
+        void *ctx;
+        /* Renames known to be finished; they leave the journal with the next transaction. */
+        int64_t *finished;
+        size_t finished_n, finished_cap;
+};
+
+enum { ATTEMPTS_MAX = 3 }; /* failures of one script before a message is quarantined */
+
+/* Step 5, on any thread, for one item: writes every output under its staged name (or, to hold it, its bytes into the spool), and
+ * computes the hashes its mark needs. On failure everything of it is dropped again. */
+bool commit_stage(struct committer *c, struct item *it, struct err *e) MUST_CHECK;
+void commit_drop(struct committer *c, struct item *it); /* what commit_stage wrote goes */
+
+/* Steps 5 (sync) to 8: syncs, checks the names again, commits, renames, syncs. Returns how many of the n items were committed: a prefix. If it is
+ * less than n, e says why, and *retry tells that the first item left over is to be decided again (its name was taken) rather than
+ * that the machine failed (disk full, sync failed: nothing more should be fetched). */
+size_t commit_batch(struct committer *c, struct item *const *items, size_t n, bool *retry, struct err *e) MUST_CHECK;
+/* The last finished renames leave the journal. */
+bool commit_close(struct committer *c, struct err *e) MUST_CHECK;
+
+/* A held message's origin as text for its mark, and back (strings in the arena). */
+struct str origin_write(const struct origin *o, struct arena *a);
+void origin_read(struct str text, struct origin *o, struct arena *a);
+
+#endif
