@@ -270,31 +270,17 @@ static bool record_effects(struct committer *c, struct item *it, struct err *e)
         return true;
 }
 
-/* Changes are kept newest first; the oldest must be written first, so that the last word stands. */
-static bool record_stores(struct committer *c, const struct store_change *newest, struct err *e)
+/* Oldest first, so that the last word stands. */
+static bool record_stores(struct committer *c, const struct store_change *oldest, struct err *e)
 {
-        struct store_change *oldest = NULL;
+        for (const struct store_change *s = oldest; s; s = s->newer) {
+                bool ok = s->value.p ? ledger_store_set(c->ledger, s->store, s->key, s->value, s->expires, e)
+                                     : ledger_store_remove(c->ledger, s->store, s->key, e);
 
-        for (const struct store_change *s = newest; s; s = s->next) {
-                struct store_change *copy = mem_alloc(sizeof *copy);
-
-                if (!copy)
-                        return err_nomem(e); /* what was copied is lost with a run that is ending */
-                *copy = *s;
-                copy->next = oldest;
-                oldest = copy;
+                if (!ok)
+                        return false;
         }
-        bool ok = true;
-        while (oldest) {
-                struct store_change *s = oldest;
-
-                oldest = s->next;
-                if (ok)
-                        ok = s->value.p ? ledger_store_set(c->ledger, s->store, s->key, s->value, s->expires, e)
-                                        : ledger_store_remove(c->ledger, s->store, s->key, e);
-                mem_free(s);
-        }
-        return ok;
+        return true;
 }
 
 static struct mark new_mark(struct committer *c, struct item *it)
@@ -359,7 +345,7 @@ static bool record(struct committer *c, struct item *const *items, size_t n, str
                                 return false;
                         continue;
                 }
-                if (!record_effects(c, it, e) || !record_stores(c, it->plan->changes, e))
+                if (!record_effects(c, it, e) || !record_stores(c, it->plan->oldest, e))
                         return false;
                 if (it->plan->message && !record_settled(c, it, e))
                         return false;

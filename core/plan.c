@@ -84,12 +84,16 @@ bool plan_store(struct plan *p, struct str store, struct str key, struct str val
 
         if (!c)
                 return err_nomem(e);
-        *c = (struct store_change){ p->changes, arena_str(p->arena, store), arena_str(p->arena, key), STR_NONE, expires,
-                                    plan_store_hash(store, key) };
+        *c = (struct store_change){ .next = p->changes, .store = arena_str(p->arena, store), .key = arena_str(p->arena, key),
+                                    .expires = expires, .hash = plan_store_hash(store, key) };
         if (value.p)
                 c->value = arena_str(p->arena, value);
         if (!c->store.p || !c->key.p || (value.p && !c->value.p))
                 return err_nomem(e);
+        if (p->changes)
+                p->changes->newer = c;
+        else
+                p->oldest = c;
         p->changes = c;
         return true;
 }

@@ -46,7 +46,7 @@ struct effect {
 };
 
 struct store_change {
-        struct store_change *next;
+        struct store_change *next, *newer;
         struct str store, key, value;    /* value {NULL,0}: removed */
         int64_t expires;
         uint64_t hash;                   /* of store and key */
@@ -58,7 +58,7 @@ struct plan {
         struct source *source;
         struct effect *first, *last;
         unsigned count, saves, outward, forwards;
-        struct store_change *changes;    /* newest first */
+        struct store_change *changes, *oldest; /* newest first by next, oldest first by newer */
         bool delivered, saved_whole, discarded;
         bool leave_set;
         enum outcome_leave leave;

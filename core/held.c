@@ -1,0 +1,142 @@
+/* Held messages come back from the spool by themselves, as the first source of their account. */
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+#include "core/run_int.h"
+
+struct held {
+        struct source source;
+        struct ledger *ledger;
+        struct arena *arena;
+        struct limits limits;
+        struct mark *marks;
+        size_t n, cap, at;
+        const uint8_t *script_hash;
+        bool quarantined_too, failed;
+};
+
+static struct held *held_of(struct source *s)
+{
+        return (struct held *)s;
+}
+
+/* A quarantined message waits until the script has changed, or somebody asks. */
+static bool is_due(const struct held *h, const struct mark *m)
+{
+        return m->state == MARK_HELD || h->quarantined_too || memcmp(m->script_hash, h->script_hash, DIGEST_SIZE) != 0;
+}
+
+static bool collect(void *ctx, const struct mark *m)
+{
+        struct held *h = ctx;
+        struct mark *to;
+
+        if (!is_due(h, m))
+                return true;
+        if (h->n == h->cap) {
+                size_t cap = h->cap ? h->cap * 2 : 16;
+                struct mark *p = mem_resize(h->marks, cap * sizeof *p);
+
+                if (!p)
+                        return !(h->failed = true);
+                h->marks = p;
+                h->cap = cap;
+        }
+        to = &h->marks[h->n++];
+        *to = *m;
+        to->uid = arena_str(h->arena, m->uid);
+        to->reason = arena_str(h->arena, m->reason);
+        to->spool = arena_str(h->arena, m->spool);
+        to->origin = arena_str(h->arena, m->origin);
+        if (!to->uid.p || !to->spool.p || !to->origin.p)
+                h->failed = true;
+        return !h->failed;
+}
+
+static bool open_one(struct held *h, const struct mark *m, uint64_t number, struct message **out, struct err *e)
+{
+        struct origin o = { 0 };
+        struct backing *b;
+        struct stat st;
+        int fd = staging_spool_open(h->ledger, m->spool, e);
+
+        if (fd < 0)
+                return false;
+        if (fstat(fd, &st) < 0 || !(b = backing_fd(fd)))
+                return err_nomem(e);
+        origin_read(m->origin, &o, h->arena);
+        o.uid = m->uid;
+        o.occurrence = m->occurrence;
+        o.number = number;
+        *out = message_new((struct range){ b, 0, (uint64_t)st.st_size }, &o, &h->limits, e);
+        backing_unref(b);
+        return *out != NULL;
+}
+
+static bool next(struct source *s, struct message **out, struct err *e)
+{
+        struct held *h = held_of(s);
+
+        *out = NULL;
+        if (h->at == h->n || atomic_load(&s->stop))
+                return true;
+        h->at++;
+        if (!open_one(h, &h->marks[h->at - 1], h->at, out, e))
+                return err_in(e, "held message %.*s of %.*s", STR_FMT(h->marks[h->at - 1].uid), STR_FMT(s->name));
+        atomic_fetch_add(&s->done_messages, 1);
+        return true;
+}
+
+static void settle(struct source *s, const struct outcome *o, size_t n) {}
+
+static bool finish(struct source *s, struct err *e)
+{
+        return true;
+}
+
+static void free_held(struct source *s)
+{
+        struct held *h = held_of(s);
+
+        mem_free(h->marks);
+        arena_free(h->arena);
+        mem_free(h);
+}
+
+struct source *held_open(struct ledger *l, int64_t account, struct str name, struct account *acc, const uint8_t script_hash[DIGEST_SIZE],
+                         bool quarantined_too, const struct limits *lim, struct err *e)
+{
+        static const struct source_ops ops = { next, settle, finish, free_held };
+        struct held *h = mem_zero(sizeof *h);
+
+        if (!h || !(h->arena = arena_new(0))) {
+                mem_free(h);
+                err_nomem(e);
+                return NULL;
+        }
+        h->source.ops = &ops;
+        h->source.name = arena_str(h->arena, name);
+        h->source.account = acc;
+        h->source.archive = !acc;
+        h->ledger = l;
+        h->limits = *lim;
+        h->script_hash = script_hash;
+        h->quarantined_too = quarantined_too;
+        if (!ledger_marks(l, account, 1u << MARK_HELD | 1u << MARK_QUARANTINED, collect, h, e) || (h->failed && !err_nomem(e))) {
+                free_held(&h->source);
+                return NULL;
+        }
+        atomic_store(&h->source.total_messages, h->n);
+        return &h->source;
+}
+
+bool held_mark(struct source *s, uint64_t number, struct mark *out)
+{
+        struct held *h = held_of(s);
+
+        if (number < 1 || number > h->n)
+                return false;
+        *out = h->marks[number - 1];
+        return true;
+}

@@ -1,0 +1,384 @@
+#include "core/run.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/map.h"
+#include "core/mem.h"
+#include "core/run_int.h"
+#include "core/supervise.h"
+#include "core/sys.h"
+
+enum {
+        PROGRESS_MS = 200,
+        WAITS = 8,          /* children of handlers that may run at the same time */
+};
+
+static volatile sig_atomic_t stop_asked;
+
+void run_stop(void)
+{
+        stop_asked = 1;
+}
+
+bool run_stopped(void)
+{
+        return stop_asked;
+}
+
+int64_t run_ms_left(int64_t since, int64_t span)
+{
+        int64_t left = since + span - sys_mono_ms();
+
+        return left > 0 ? left : 0;
+}
+
+void run_end(struct run *r, const struct err *e)
+{
+        if (!r->ending && e) {
+                r->error = *e;
+                log_error("%s", e->text);
+        }
+        r->ending = true;
+        lanes_stop(r);
+}
+
+void run_tell(struct run *r, const struct run_event *ev)
+{
+        r->hooks->event(r->hooks->ctx, ev);
+}
+
+struct str run_crash_key(struct str account, struct str uid, unsigned occurrence, struct buf *b)
+{
+        buf_printf(b, "%zu:", account.n);
+        buf_add_str(b, account);
+        buf_printf(b, "/%u:", occurrence);
+        buf_add_str(b, uid);
+        return buf_str(b);
+}
+
+/* ---- the loop ---- */
+
+static void lane_ended(struct run *r, struct lane *l)
+{
+        struct run_event ev = { .kind = EVENT_SOURCE_END, .source = l->source ? l->source : l->spool,
+                                .error = l->error.code == ERR_NONE ? NULL : &l->error };
+
+        l->ended = true;
+        if (ev.error) {
+                r->result.sources_failed++;
+                r->result.worst = l->error.code;
+                log_error("%s", l->error.text);
+        } else if (!r->config.dry && !r->ending && !r->config.failed && l->account && l->la.fresh) {
+                struct err e = { 0 };
+
+                l->la.fresh = false;
+                if (!ledger_account_save(r->ledger, &l->la, &e))
+                        log_error("%s", e.text);
+        }
+        if (l->source)
+                r->result.skipped += atomic_load(&l->source->skipped);
+        run_tell(r, &ev);
+}
+
+static void handle(struct run *r, struct event *ev)
+{
+        struct job *j = ev->what;
+
+        switch (ev->kind) {
+        case GOT_MESSAGE:
+                r->last_input_ms = sys_mono_ms();
+                lane_put_last(j->lane, j);
+                break;
+        case GOT_WAKE:
+                job_resume(r, j);
+                break;
+        case GOT_STAGED:
+                j->staged = true;
+                j->batch->unstaged--;
+                if (j->failed)
+                        j->batch->closed = true;
+                break;
+        case GOT_CARRIED:
+                batch_carried(r, ev->what);
+                break;
+        case GOT_LANE_END:
+                lane_ended(r, ev->what);
+                break;
+        }
+}
+
+static void undo_arrived(struct run *r)
+{
+        for (size_t i = 0; i < r->lane_n; i++)
+                while (r->lanes[i].first)
+                        job_over(r, lane_take(&r->lanes[i]), OUTCOME_UNDONE);
+}
+
+/* May another message be decided? Not while something is to be undone, nor while a closed batch waits for its turn: so at most two batches are
+ * about. */
+static bool may_decide(const struct run *r)
+{
+        return !r->draining && !r->ending && !(r->open && r->open->closed);
+}
+
+static bool decide_one(struct run *r)
+{
+        static _Thread_local size_t turn;
+
+        for (size_t i = 0; i < r->lane_n; i++) {
+                struct lane *l = &r->lanes[(turn + i) % r->lane_n];
+
+                if (l->first && !l->waiting) {
+                        turn = (turn + i + 1) % r->lane_n;
+                        job_decide(r, lane_take(l));
+                        return true;
+                }
+        }
+        return false;
+}
+
+static bool is_over(const struct run *r)
+{
+        if (r->open || r->carrying || r->waiting_n || r->redo_first)
+                return false;
+        for (size_t i = 0; i < r->lane_n; i++)
+                if (!r->lanes[i].ended || r->lanes[i].first)
+                        return false;
+        return true;
+}
+
+static void progress(struct run *r)
+{
+        if (run_ms_left(r->last_progress_ms, PROGRESS_MS) > 0)
+                return;
+        r->last_progress_ms = sys_mono_ms();
+        if (r->hooks->progress)
+                r->hooks->progress(r->hooks->ctx, r->sources, r->source_n);
+}
+
+static int timeout(const struct run *r)
+{
+        int64_t ms = PROGRESS_MS;
+
+        if (r->open && !r->open->closed) {
+                int64_t left = run_ms_left(r->last_input_ms, r->config.limits.batch_ms);
+
+                ms = left < ms ? left : ms;
+        }
+        return (int)ms;
+}
+
+static void loop(struct run *r)
+{
+        bool busy = true;
+
+        while (!is_over(r)) {
+                struct event *ev = queue_get(r->events, busy ? 0 : timeout(r), NULL);
+
+                if (ev)
+                        handle(r, ev);
+                if (stop_asked && !r->ending) {
+                        r->result.stopped = true;
+                        run_end(r, NULL);
+                }
+                if (r->draining && !r->carrying && (!r->open || r->open->unstaged == 0) && !(r->open && r->open->sent))
+                        run_redo(r);
+                if (r->ending && !r->draining)
+                        undo_arrived(r);
+                busy = ev != NULL;
+                if (may_decide(r) && decide_one(r))
+                        busy = true;
+                run_advance(r);
+                progress(r);
+        }
+}
+
+/* ---- beginning and end ---- */
+
+static void named(void *ctx, struct plan *p, struct str from, struct str to)
+{
+        log_warn("%.*s was taken at the last moment: saved as %.*s", STR_FMT(from), STR_FMT(to));
+}
+
+static bool note_dead(void *ctx, struct str account, struct str uid, unsigned occurrence, const char *doing, const char *why)
+{
+        struct run *r = ctx;
+        struct buf b = BUF_INIT;
+        struct str text = arena_printf(r->arena, "%s while %s it", why, doing);
+        bool ok = text.p && map_set(r->crashed, run_crash_key(account, uid, occurrence, &b), (void *)text.p, NULL);
+
+        buf_free(&b);
+        return ok;
+}
+
+static bool make_threads(struct run *r, struct err *e)
+{
+        r->events = queue_new(SIZE_MAX);
+        if (!r->events)
+                return err_nomem(e);
+        r->pool = pool_new(pool_cpus(), e);
+        r->waits = r->pool ? pool_new(WAITS, e) : NULL;
+        r->carrier = r->waits ? pool_new(1, e) : NULL;
+        return r->carrier != NULL;
+}
+
+/* Where a large message lies while it is worked on: the state's spool, on the disk that the mail goes to; a rehearsal writes nothing there. */
+static bool choose_tmp(struct run *r, struct err *e)
+{
+        const char *env = getenv("TMPDIR");
+        struct str s = r->config.dry ? str_of(env && *env ? env : "/tmp") : arena_printf(r->arena, "%s/spool", ledger_path(r->ledger));
+
+        r->tmp_dir = s.p ? arena_dup(r->arena, s.p, s.n) : NULL;
+        return r->tmp_dir || err_nomem(e);
+}
+
+static bool open_run(struct run *r, struct err *e)
+{
+        unsigned recovered = 0;
+
+        r->arena = arena_new(0);
+        r->names = names_new();
+        r->crashed = map_new();
+        if (!r->arena || !r->names || !r->crashed)
+                return err_nomem(e);
+        if (r->config.dry && !(r->dry_changes = map_new()))
+                return err_nomem(e);
+        if (!r->config.dry) {
+                r->staging = staging_open(r->ledger, &recovered, e);
+                if (!r->staging)
+                        return false;
+        }
+        if (recovered)
+                log_warn("finished %u file%s that a run before this one had promised", recovered, recovered == 1 ? "" : "s");
+        r->committer = (struct committer){ .ledger = r->ledger, .staging = r->staging, .now = r->config.now, .named = named, .ctx = r };
+        memcpy(r->committer.script_hash, r->config.script_hash, DIGEST_SIZE);
+        hand_dead(note_dead, r);
+        return choose_tmp(r, e) && make_threads(r, e) && lanes_open(r, e);
+}
+
+static void close_run(struct run *r)
+{
+        for (size_t i = 0; i < r->lane_n; i++)
+                lane_close(&r->lanes[i]);
+        pool_free(r->waits);
+        pool_free(r->carrier);
+        pool_free(r->pool);
+        if (r->events)
+                queue_free(r->events);
+        if (r->staging)
+                staging_close(r->staging);
+        for (size_t i = 0; i < r->roots.n; i++)
+                root_close(r->roots.list[i]);
+        mem_free(r->roots.list);
+        mem_free(r->lanes);
+        mem_free(r->sources);
+        if (r->names)
+                names_free(r->names);
+        map_free(r->crashed, NULL);
+        map_free(r->dry_changes, NULL);
+        arena_free(r->arena);
+        pthread_mutex_destroy(&r->mutex);
+        pthread_cond_destroy(&r->room);
+}
+
+static void start_lanes(struct run *r)
+{
+        for (size_t i = 0; i < r->lane_n; i++) {
+                struct err e = { 0 };
+
+                if (r->lanes[i].ended || lane_start(&r->lanes[i], &e))
+                        continue;
+                r->lanes[i].ended = true;
+                r->result.sources_failed++;
+                run_end(r, &e);
+        }
+}
+
+bool run_all(const struct run_config *c, const struct script *s, const struct run_hooks *h, struct ledger *l, struct run_result *out,
+             struct err *e)
+{
+        struct run r = { .config = *c, .script = s, .hooks = h, .ledger = l };
+        bool ok;
+
+        pthread_mutex_init(&r.mutex, NULL);
+        pthread_cond_init(&r.room, NULL);
+        ok = open_run(&r, e);
+        if (ok) {
+                start_lanes(&r);
+                loop(&r);
+                run_finish(&r);
+                if (!r.config.dry && !commit_close(&r.committer, e))
+                        ok = false;
+                for (size_t i = 0; i < r.lane_n; i++)
+                        r.result.waiting += r.lanes[i].guard.waiting;
+        }
+        if (ok && r.error.code != ERR_NONE) {
+                *e = r.error;
+                ok = false;
+        }
+        *out = r.result;
+        close_run(&r);
+        return ok;
+}
+
+/* ---- for bindings ---- */
+
+const struct run_config *run_config_of(const struct run *r)
+{
+        return &r->config;
+}
+
+struct names *run_names(struct run *r)
+{
+        return r->names;
+}
+
+int run_tmpfile(struct run *r, struct err *e)
+{
+        int dir, fd;
+
+        if (r->staging)
+                return staging_tmpfile(r->staging, e);
+        dir = sys_open(r->tmp_dir, O_RDONLY | O_DIRECTORY, 0, e);
+        if (dir < 0)
+                return -1;
+        fd = sys_tmpfile(dir, e);
+        close(dir);
+        return fd;
+}
+
+struct root *run_root_named(struct run *r, struct str path, struct err *e)
+{
+        struct root *root;
+
+        for (size_t i = 0; i < r->roots.n; i++)
+                if (str_eq(root_path(r->roots.list[i]), path))
+                        return r->roots.list[i];
+        if (r->roots.n == r->roots.cap) {
+                size_t cap = r->roots.cap ? r->roots.cap * 2 : 8;
+                struct root **p = mem_resize(r->roots.list, cap * sizeof *p);
+
+                if (!p) {
+                        err_nomem(e);
+                        return NULL;
+                }
+                r->roots.list = p;
+                r->roots.cap = cap;
+        }
+        root = root_open(path, e);
+        if (root)
+                r->roots.list[r->roots.n++] = root;
+        return root;
+}
+
+struct root *run_root(struct run *r, const struct source *s, struct err *e)
+{
+        struct str path = s && s->account && s->account->root.n ? s->account->root : r->config.root;
+
+        return run_root_named(r, path, e);
+}

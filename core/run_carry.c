@@ -1,0 +1,231 @@
+/* Batches: staging on the pool, commitment on the carrier's thread, and what happens when one of them fails. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/run_int.h"
+#include "core/supervise.h"
+#include "core/sys.h"
+
+static void batch_put(struct batch *b, struct job *j)
+{
+        j->batch = b;
+        j->next = NULL;
+        j->prev = b->last;
+        if (b->last)
+                b->last->next = j;
+        else
+                b->first = j;
+        b->last = j;
+        b->n++;
+        b->bytes += j->cost;
+}
+
+static struct batch *batch_new(struct run *r)
+{
+        struct batch *b = mem_zero(sizeof *b);
+
+        if (b) {
+                b->run = r;
+                b->event = (struct event){ GOT_CARRIED, b };
+        }
+        return b;
+}
+
+/* ---- staging, on the pool ---- */
+
+static void stage(void *arg)
+{
+        struct job *j = arg;
+        const struct origin *o = message_origin(j->message);
+        unsigned slot = hand_slot();
+
+        hand_take(slot, j->lane->la.name, o->uid, o->occurrence, "writing");
+        j->failed = !commit_stage(&j->run->committer, &j->item, &j->error);
+        hand_drop(slot);
+        j->event = (struct event){ GOT_STAGED, j };
+        if (!queue_post(j->run->events, &j->event))
+                abort(); /* a staged message that nobody hears of would wait for ever: better the supervisor's restart */
+}
+
+void job_stage(struct run *r, struct job *j)
+{
+        if (!r->open && !(r->open = batch_new(r))) {
+                struct err e = { 0 };
+
+                err_nomem(&e);
+                run_end(r, &e);
+                job_over(r, j, OUTCOME_UNDONE);
+                return;
+        }
+        batch_put(r->open, j);
+        r->open->unstaged++;
+        if (!pool_submit(r->pool, stage, j)) {
+                j->failed = true;
+                err_nomem(&j->error);
+                j->event = (struct event){ GOT_STAGED, j };
+                r->open->unstaged--;
+                j->staged = true;
+        }
+}
+
+/* ---- carrying out, on the carrier's thread ---- */
+
+static void carry(void *arg)
+{
+        struct batch *b = arg;
+        struct item **items = mem_array(b->n ? b->n : 1, sizeof *items);
+        size_t i = 0;
+
+        if (!items)
+                err_nomem(&b->error);
+        for (struct job *j = items ? b->first : NULL; j; j = j->next)
+                items[i++] = &j->item;
+        if (items)
+                b->committed = commit_batch(&b->run->committer, items, b->n, &b->retry, &b->error);
+        mem_free(items);
+        if (!queue_post(b->run->events, &b->event))
+                abort();
+}
+
+/* Takes the jobs from j on out of the batch, to be decided again. */
+static void cut_batch(struct run *r, struct batch *b, struct job *j)
+{
+        if (!j)
+                return;
+        b->last = j->prev;
+        if (j->prev)
+                j->prev->next = NULL;
+        else
+                b->first = NULL;
+        j->prev = r->redo_last;
+        if (r->redo_last)
+                r->redo_last->next = j;
+        else
+                r->redo_first = j;
+        for (; j; j = j->next) {
+                b->n--;
+                j->batch = NULL;
+                r->redo_last = j;
+        }
+        r->draining = true;
+}
+
+/* The disk is full or broken: nothing of the message counts, and nothing more is fetched. */
+static bool ends_fetching(const struct err *e)
+{
+        return e->code == ERR_FULL || e->code == ERR_NOMEM ||
+               (e->code == ERR_IO && (e->sys == EIO || e->sys == EROFS || e->sys == EMFILE || e->sys == ENFILE));
+}
+
+/* A plan that cannot be staged: what was decided before it commits, it is held, what was decided after it is decided again. */
+static void cut_at_failure(struct run *r, struct batch *b)
+{
+        struct job *j = b->first;
+
+        while (j && !j->failed)
+                j = j->next;
+        if (!j)
+                return;
+        if (ends_fetching(&j->error) || j->item.hold) {
+                run_end(r, &j->error);
+                cut_batch(r, b, j);
+                return;
+        }
+        cut_batch(r, b, j->next);
+        job_hold(j, &j->error, j->error.code != ERR_IO);
+        j->failed = j->staged = false;
+        b->unstaged++;
+        if (!pool_submit(r->pool, stage, j)) {
+                b->unstaged--;
+                cut_batch(r, b, j);
+                run_end(r, &j->error);
+        }
+}
+
+static bool batch_is_due(const struct run *r, const struct batch *b)
+{
+        const struct limits *lim = &r->config.limits;
+
+        return b->closed || b->n >= lim->batch_messages || b->bytes >= lim->batch_bytes || r->draining || r->ending ||
+               run_ms_left(r->last_input_ms, lim->batch_ms) == 0;
+}
+
+void run_advance(struct run *r)
+{
+        struct batch *b = r->open;
+
+        if (!b || !batch_is_due(r, b))
+                return;
+        b->closed = true;
+        if (b->unstaged > 0 || r->carrying)
+                return;
+        cut_at_failure(r, b);
+        if (b->unstaged > 0)
+                return; /* the failed one's bytes are on their way to the spool */
+        r->open = NULL;
+        if (b->n == 0) {
+                mem_free(b);
+                return;
+        }
+        r->carrying = b;
+        b->sent = true;
+        if (!pool_submit(r->carrier, carry, b))
+                carry(b); /* no memory for a job: here and now */
+}
+
+static void settle_committed(struct run *r, struct batch *b)
+{
+        for (size_t i = 0; i < b->committed; i++) {
+                struct job *j = b->first;
+
+                b->first = j->next;
+                if (b->first)
+                        b->first->prev = NULL;
+                else
+                        b->last = NULL;
+                job_settled(r, j);
+        }
+}
+
+void batch_carried(struct run *r, struct batch *b)
+{
+        r->carrying = NULL;
+        settle_committed(r, b);
+        if (b->first && b->retry) {
+                b->first->redone++;
+                b->first->error = b->error;
+        }
+        if (b->first)
+                cut_batch(r, b, b->first);
+        if (b->error.code != ERR_NONE && !b->retry)
+                run_end(r, &b->error);
+        mem_free(b);
+}
+
+/* Nothing is on its way any more: what is to be decided again goes back to the front of its lane, last one first. */
+void run_redo(struct run *r)
+{
+        struct job *j = r->redo_last;
+
+        if (r->open) { /* decided on what is now undone */
+                struct batch *b = r->open;
+
+                cut_batch(r, b, b->first);
+                mem_free(b);
+                r->open = NULL;
+                j = r->redo_last;
+        }
+        while (j) {
+                struct job *before = j->prev;
+
+                commit_drop(&r->committer, &j->item);
+                job_forget_plan(r, j);
+                j->item.hold = j->item.attempt = j->failed = j->staged = false;
+                lane_put_first(j->lane, j);
+                j = before;
+        }
+        r->redo_first = r->redo_last = NULL;
+        r->draining = false;
+}

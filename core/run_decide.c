@@ -1,0 +1,299 @@
+/* Deciding: what the state knows of a message, the script's verdict, implicit keep; and a message's end. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/log.h"
+#include "core/map.h"
+#include "core/mem.h"
+#include "core/run_int.h"
+#include "core/supervise.h"
+
+enum { REDONE_MAX = 3 }; /* times a message is decided again because a name was taken, before it is held */
+
+/* ---- the end of a job ---- */
+
+static void job_free(struct job *j)
+{
+        plan_free(j->item.plan);
+        message_free(j->message);
+        mem_free(j);
+}
+
+/* The handler's view of a message ends; names it was promised are free again (or stand on disk by now). */
+void job_forget_plan(struct run *r, struct job *j)
+{
+        struct plan *p = j->item.plan;
+
+        if (!p)
+                return;
+        if (r->script->release)
+                r->script->release(r->script->ctx, p);
+        for (struct effect *f = p->first; f; f = f->next)
+                if (f->kind == EFFECT_SAVE && !r->config.dry)
+                        names_release(r->names, f->root, f->path);
+        plan_free(p);
+        j->item.plan = NULL;
+}
+
+void job_over(struct run *r, struct job *j, enum outcome_kind kind)
+{
+        struct outcome o = j->item.outcome;
+
+        o.number = message_origin(j->message)->number;
+        o.kind = kind;
+        lane_outcome(j->lane, &o, j->cost);
+        if (kind == OUTCOME_UNDONE)
+                r->result.undone++;
+        job_forget_plan(r, j);
+        job_free(j);
+}
+
+/* "old.mbox, message 3" */
+static struct str job_name(struct run *r, const struct job *j, char *out, size_t n)
+{
+        const struct origin *o = message_origin(j->message);
+
+        snprintf(out, n, "%.*s, message %llu", STR_FMT(o->source), (unsigned long long)o->number);
+        return str_of(out);
+}
+
+static void count_effects(struct run *r, const struct plan *p)
+{
+        for (const struct effect *f = p->first; f; f = f->next) {
+                r->result.delivered += f->kind == EFFECT_DELIVER;
+                r->result.saved += f->kind == EFFECT_SAVE && !f->same;
+                r->result.mails += f->kind == EFFECT_MAIL;
+                r->result.commands += f->kind == EFFECT_COMMAND;
+        }
+}
+
+static void tell_held(struct run *r, struct job *j)
+{
+        struct run_event ev = { .kind = EVENT_HELD, .plan = j->item.plan, .source = j->source, .error = &j->item.why,
+                                .quarantined = j->item.quarantined };
+        char name[512];
+
+        r->result.held++;
+        r->result.quarantined += j->item.quarantined;
+        log_error("%.*s: %s: %s", STR_FMT(job_name(r, j, name, sizeof name)), j->item.why.text,
+                  j->item.quarantined ? "quarantined until the script changes or --failed asks" : "held, to be tried again");
+        run_tell(r, &ev);
+}
+
+void job_settled(struct run *r, struct job *j)
+{
+        struct run_event ev = { .kind = EVENT_DECIDED, .plan = j->item.plan, .source = j->source };
+
+        if (j->item.hold) {
+                tell_held(r, j);
+                job_over(r, j, OUTCOME_HELD);
+                return;
+        }
+        r->result.messages++;
+        count_effects(r, j->item.plan);
+        run_tell(r, &ev);
+        job_over(r, j, OUTCOME_SETTLED);
+}
+
+/* ---- deciding ---- */
+
+static bool implicit_keep(struct run *r, struct job *j, struct err *e)
+{
+        struct plan *p = j->item.plan;
+        struct account *a = j->lane->account;
+        struct effect *f;
+
+        if (!a || p->delivered || p->discarded || !a->inbox.p)
+                return true;
+        f = plan_add(p, EFFECT_DELIVER, &(struct limits){ .deliveries = UINT32_MAX }, e);
+        if (!f)
+                return false;
+        f->implicit = true;
+        f->path = a->inbox;
+        f->flags = message_origin(j->message)->flags;
+        f->root = run_root(r, j->source, e);
+        p->delivered = true;
+        return f->root != NULL;
+}
+
+void job_hold(struct job *j, const struct err *why, bool attempt)
+{
+        j->item.hold = true;
+        j->item.attempt = attempt;
+        j->item.why = *why;
+}
+
+static void dry_decided(struct run *r, struct job *j)
+{
+        run_keep_changes(r, j->item.plan);
+        job_settled(r, j);
+}
+
+static void decided(struct run *r, struct job *j, enum verdict v, struct err *e)
+{
+        if (v == RUN_DONE && message_trouble(j->message)->code != ERR_NONE) {
+                *e = *message_trouble(j->message); /* the script may have decided on what could not be read */
+                v = RUN_FAIL;
+                job_hold(j, e, false);
+        } else if (v == RUN_FAIL) {
+                job_hold(j, e, true);
+        }
+        if (v == RUN_DONE && !implicit_keep(r, j, e))
+                job_hold(j, e, false);
+        if (r->config.dry)
+                dry_decided(r, j);
+        else
+                job_stage(r, j);
+}
+
+static void wait_job(void *arg)
+{
+        struct job *j = arg;
+
+        j->item.plan->wait(j->item.plan->wait_arg);
+        j->event = (struct event){ GOT_WAKE, j };
+        if (!queue_post(j->run->events, &j->event))
+                abort();
+}
+
+static void verdict(struct run *r, struct job *j, enum verdict v, struct err *e)
+{
+        hand_handler_ends();
+        hand_drop(0);
+        if (v != RUN_WAIT) {
+                decided(r, j, v, e);
+                return;
+        }
+        if (pool_submit(r->waits, wait_job, j)) {
+                j->lane->waiting = true;
+                r->waiting_n++;
+                return;
+        }
+        err_nomem(e);
+        decided(r, j, RUN_FAIL, e);
+}
+
+static void take_in_hand(struct run *r, struct job *j)
+{
+        const struct origin *o = message_origin(j->message);
+
+        hand_take(0, j->lane->la.name, o->uid, o->occurrence, "deciding");
+        hand_handler_begins(r->config.limits.cpu);
+}
+
+/* Did this message kill the worker earlier in this run? Then it is held without another look. */
+static bool has_crashed(struct run *r, struct job *j, struct err *why)
+{
+        const struct origin *o = message_origin(j->message);
+        struct buf b = BUF_INIT;
+        const char *reason = map_count(r->crashed) ? map_get(r->crashed, run_crash_key(j->lane->la.name, o->uid, o->occurrence, &b)) : NULL;
+
+        buf_free(&b);
+        return reason && !err_set(why, ERR_SCRIPT, "%s", reason);
+}
+
+/* What the state knows of a message before it is decided. False: it is left alone (quarantined). */
+static bool look_up(struct run *r, struct job *j, struct err *e)
+{
+        const struct origin *o = message_origin(j->message);
+        bool found = false;
+
+        if (j->source == j->lane->spool)
+                return held_mark(j->source, o->number, &j->item.mark);
+        if (!j->lane->has_held)
+                return true;
+        if (!ledger_mark(r->ledger, j->lane->la.id, o->uid, o->occurrence, &j->item.mark, &found, r->arena, e))
+                return false;
+        if (!found)
+                j->item.mark = (struct mark){ 0 };
+        return !found || j->item.mark.state != MARK_QUARANTINED ||
+               memcmp(j->item.mark.script_hash, r->config.script_hash, DIGEST_SIZE) != 0;
+}
+
+static void skip(struct run *r, struct job *j, const struct err *e)
+{
+        if (e->code != ERR_NONE)
+                run_end(r, e);
+        else
+                r->result.quarantined++;
+        job_over(r, j, e->code == ERR_NONE ? OUTCOME_HELD : OUTCOME_UNDONE);
+}
+
+void job_decide(struct run *r, struct job *j)
+{
+        struct err e = { 0 };
+        struct plan *p;
+
+        if (!look_up(r, j, &e)) {
+                skip(r, j, &e);
+                return;
+        }
+        p = j->item.plan = plan_new(j->message, j->source);
+        if (!p) {
+                err_nomem(&e);
+                skip(r, j, &e);
+                return;
+        }
+        p->run = r;
+        if (has_crashed(r, j, &e)) {
+                decided(r, j, RUN_FAIL, &e);
+                return;
+        }
+        if (j->redone >= REDONE_MAX) {
+                job_hold(j, &j->error, false);
+                job_stage(r, j);
+                return;
+        }
+        take_in_hand(r, j);
+        verdict(r, j, r->script->decide(r->script->ctx, p, &e), &e);
+}
+
+void job_resume(struct run *r, struct job *j)
+{
+        struct err e = { 0 };
+
+        j->lane->waiting = false;
+        r->waiting_n--;
+        take_in_hand(r, j);
+        verdict(r, j, r->script->resume(r->script->ctx, j->item.plan, &e), &e);
+}
+
+/* ---- on_finish: a plan of its own, a batch of its own ---- */
+
+void run_finish(struct run *r)
+{
+        static struct guard guard; /* on_finish speaks once a run: the guard of a fresh account's run */
+        struct item it = { .guard = &guard, .spool_fd = -1 }, *items[1] = { &it };
+        struct err e = { 0 };
+        bool retry;
+
+        if (!r->script->finish || r->ending)
+                return;
+        guard.send = r->config.send;
+        it.plan = plan_new(NULL, NULL);
+        if (!it.plan) {
+                err_nomem(&e);
+                run_end(r, &e);
+                return;
+        }
+        it.plan->run = r;
+        hand_handler_begins(r->config.limits.cpu);
+        if (r->script->finish(r->script->ctx, it.plan, &e) == RUN_FAIL) {
+                err_in(&e, "on_finish");
+                r->result.worst = e.code;
+                log_error("%s", e.text);
+        } else if (r->config.dry) {
+                run_tell(r, &(struct run_event){ .kind = EVENT_DECIDED, .plan = it.plan });
+        } else if (!commit_stage(&r->committer, &it, &e) || commit_batch(&r->committer, items, 1, &retry, &e) == 0) {
+                commit_drop(&r->committer, &it);
+                run_end(r, &e);
+        } else {
+                count_effects(r, it.plan);
+                run_tell(r, &(struct run_event){ .kind = EVENT_DECIDED, .plan = it.plan });
+        }
+        hand_handler_ends();
+        if (r->script->release)
+                r->script->release(r->script->ctx, it.plan);
+        plan_free(it.plan);
+        r->result.waiting += guard.waiting;
+}

@@ -1,0 +1,146 @@
+/* The run's inside, shared by run.c, run_lane.c and run_store.c. */
+#ifndef CORE_RUN_INT_H
+#define CORE_RUN_INT_H
+
+#include <pthread.h>
+
+#include "core/commit.h"
+#include "core/run.h"
+
+enum event_kind { GOT_MESSAGE, GOT_WAKE, GOT_STAGED, GOT_CARRIED, GOT_LANE_END };
+struct event {
+        enum event_kind kind;
+        void *what; /* job, job, job, batch, lane */
+};
+
+/* One message from arrival to its outcome. */
+struct job {
+        struct event event;
+        struct job *next, *prev; /* in its lane, then in its batch */
+        struct run *run;
+        struct lane *lane;
+        struct source *source;   /* the lane's archive or account, or its spool */
+        struct message *message;
+        size_t cost;             /* bytes of the budget */
+        struct item item;
+        struct batch *batch;
+        bool staged, failed;     /* staging has ended; and how */
+        struct err error;        /* staging's */
+        unsigned redone;         /* times it was decided again */
+};
+
+/* Decided jobs in order; at most one batch is open and one is being carried out. */
+struct batch {
+        struct event event;
+        struct run *run;
+        struct job *first, *last;
+        size_t n, bytes, unstaged;
+        bool closed, sent;
+        size_t committed;        /* set by the carrying thread */
+        bool retry;
+        struct err error;
+};
+
+/* One source on its thread, and what the main thread holds of it. */
+struct lane {
+        struct event event;
+        struct run *run;
+        struct account *account;
+        struct ledger_account la;
+        struct source *spool, *source; /* held messages first; either may be NULL */
+        struct guard guard;
+        int lock;                /* the mailbox's; -1: none */
+        struct thread *thread;
+        struct root *root;
+        bool has_held;           /* an archive with held messages: look each one up */
+        /* main thread */
+        struct job *first, *last; /* arrived, not decided */
+        bool waiting;            /* its message in hand waits for a child */
+        bool ended;
+        struct err error;        /* of the source; ERR_NONE when it went well */
+        uint64_t resume_number;  /* an archive's messages up to this one were settled before */
+        /* shared, under run->mutex */
+        struct outcome *outcomes;
+        size_t outcome_n, outcome_cap;
+        uint64_t outstanding;    /* given to the main thread, no outcome taken yet */
+        size_t in_flight;        /* bytes */
+};
+
+struct overlay;
+
+struct run {
+        struct run_config config;
+        const struct script *script;
+        const struct run_hooks *hooks;
+        struct ledger *ledger;
+        struct staging *staging; /* NULL: dry */
+        struct committer committer;
+        struct arena *arena;
+        struct names *names;
+        struct root *root;
+        struct { struct root **list; size_t n, cap; } roots; /* all opened by name */
+        struct lane *lanes;
+        size_t lane_n;
+        struct source **sources; /* for progress */
+        size_t source_n;
+        struct queue *events;
+        struct pool *pool, *waits, *carrier;
+        char *tmp_dir;
+        struct map *crashed;     /* what killed the last worker */
+        /* budget of bytes in flight */
+        pthread_mutex_t mutex;
+        pthread_cond_t room;
+        size_t in_flight;
+        /* main thread */
+        struct batch *open, *carrying;
+        struct job *redo_first, *redo_last; /* to be decided again once nothing is on its way */
+        bool draining;           /* no deciding until that has happened */
+        bool ending;             /* the machine failed, or a stop: nothing more is decided */
+        struct map *dry_changes; /* a dry run's stores */
+        int64_t last_input_ms, last_progress_ms;
+        size_t waiting_n;        /* lanes whose message waits */
+        struct err error;        /* why the run ends early */
+        struct run_result result;
+};
+
+/* run_lane.c */
+bool lanes_open(struct run *r, struct err *e);
+bool lane_start(struct lane *l, struct err *e);
+void lane_close(struct lane *l);
+void lane_outcome(struct lane *l, const struct outcome *o, size_t cost); /* main thread: the job is over */
+void lanes_stop(struct run *r);
+void lane_put_first(struct lane *l, struct job *j);
+void lane_put_last(struct lane *l, struct job *j);
+struct job *lane_take(struct lane *l);
+
+/* run_decide.c */
+void job_decide(struct run *r, struct job *j);
+void job_resume(struct run *r, struct job *j);
+void job_hold(struct job *j, const struct err *why, bool attempt); /* marks it as to be held */
+void job_settled(struct run *r, struct job *j);      /* committed: told, counted, over */
+void job_over(struct run *r, struct job *j, enum outcome_kind kind); /* its source hears, it is freed */
+void job_forget_plan(struct run *r, struct job *j);  /* the plan goes, the message stays */
+void run_finish(struct run *r);                      /* on_finish */
+
+/* run_carry.c */
+void job_stage(struct run *r, struct job *j);        /* into the open batch, and to the pool */
+void run_advance(struct run *r);                     /* closes and sends the open batch when it is due */
+void batch_carried(struct run *r, struct batch *b);
+void run_redo(struct run *r);
+
+/* run.c */
+void run_end(struct run *r, const struct err *e);    /* nothing more is decided; e may be NULL (a stop) */
+void run_tell(struct run *r, const struct run_event *ev);
+struct str run_crash_key(struct str account, struct str uid, unsigned occurrence, struct buf *b); /* of run->crashed */
+int64_t run_ms_left(int64_t since, int64_t span);
+
+/* run_store.c */
+void run_keep_changes(struct run *r, struct plan *p); /* a dry run's plan is over: its changes stay visible */
+
+/* held.c: what lies in the spool of an account or archive, as a source. */
+struct source *held_open(struct ledger *l, int64_t account, struct str name, struct account *acc, const uint8_t script_hash[DIGEST_SIZE],
+                         bool quarantined_too, const struct limits *lim, struct err *e) MUST_CHECK;
+/* The mark behind a message that a held source gave. */
+bool held_mark(struct source *s, uint64_t number, struct mark *out);
+
+#endif
