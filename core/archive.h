@@ -1,0 +1,45 @@
+/* What the sources that are archives share. Private to mbox.c, maildir.c, eml.c and source.c. */
+#ifndef CORE_ARCHIVE_H
+#define CORE_ARCHIVE_H
+
+#include "core/gather.h"
+#include "core/source.h"
+
+struct archive {
+        struct source base;
+        struct limits lim;
+        char *name;          /* owns base.name */
+        char *tmp_dir;
+        struct slurp in;
+        struct gather gather;
+        uint64_t number;     /* messages given so far */
+        uint64_t unread;     /* entries that could not be read: finish fails because of them */
+};
+
+/* a lies in cleared memory. False when out of memory; archive_close is due in any case. */
+bool archive_init(struct archive *a, const struct source_ops *ops, struct str name, const struct limits *lim, const char *tmp_dir,
+                  struct err *e) MUST_CHECK;
+void archive_close(struct archive *a);
+/* Makes the message of the range (whose reference it drops), parsed, and counts it. */
+bool archive_give(struct archive *a, struct range r, struct origin *o, struct message **out, struct err *e) MUST_CHECK;
+/* The regular file dir/path becomes the archive's input, its time goes into *time. *skip: it cannot be read, or is no regular file,
+ * which has been logged and counted; the next may be tried. False: nothing can be read any more. */
+bool archive_open_file(struct archive *a, int dir, struct str path, int64_t *time, bool *skip, struct err *e) MUST_CHECK;
+/* Reading dir/path has failed: true when that is the file's own misfortune, which has been logged and counted. */
+bool archive_pass_over(struct archive *a, struct str path, const struct err *e) MUST_CHECK;
+/* "archive/path", for origin.source; the caller frees it. NULL when out of memory. */
+char *archive_path(const struct archive *a, struct str path) MUST_CHECK;
+bool archive_stopped(const struct archive *a);
+/* For source_ops: an archive is only read. */
+void archive_settle(struct source *s, const struct outcome *o, size_t n);
+bool archive_finish(struct source *s, struct err *e);
+
+/* Doors for an input whose beginning has been looked at. They own what is in *in, also when they fail. */
+struct source *mbox_from(struct slurp *in, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
+struct source *eml_from(struct slurp *in, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
+/* Where the text begins behind a byte order mark and, for an mbox, blank lines; true when it begins with "From ". */
+bool archive_begins_mbox(struct str head, size_t *at);
+/* One message: a byte order mark and a From_ line in front of it are left out. */
+bool eml_read(struct archive *a, struct origin *o, struct message **out, struct err *e) MUST_CHECK;
+
+#endif

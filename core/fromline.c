@@ -1,0 +1,143 @@
+#include "core/fromline.h"
+
+#include <stdio.h>
+
+#include "core/date.h"
+
+enum { TOKENS_MAX = 8 }; /* weekday, month, day, time, zone, year, and a second zone */
+
+static const char days[] = "SunMonTueWedThuFriSat";
+static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
+static int name_in(const char *names, struct str s)
+{
+        for (int i = 0; s.n == 3 && names[3 * i]; i++)
+                if (memcmp(names + 3 * i, s.p, 3) == 0)
+                        return i;
+        return -1;
+}
+
+static struct str take_word(struct str *rest)
+{
+        struct str word;
+        size_t n = 0;
+
+        while (rest->n > 0 && ascii_is_blank(*rest->p))
+                *rest = str_from(*rest, 1);
+        while (n < rest->n && !ascii_is_blank(rest->p[n]))
+                n++;
+        word = str_first(*rest, n);
+        *rest = str_from(*rest, n);
+        return word;
+}
+
+static bool is_time(struct str s)
+{
+        uint64_t n;
+        unsigned part = 0;
+
+        while (s.n > 0) {
+                struct str digits = str_take(&s, ':');
+
+                if (digits.n < 1 || digits.n > 2 || !str_to_u64(digits, part == 0 ? 23 : 60, &n))
+                        return false;
+                part++;
+        }
+        return part == 2 || part == 3;
+}
+
+static bool is_zone(struct str s)
+{
+        if (s.n == 5 && (*s.p == '+' || *s.p == '-')) {
+                uint64_t n;
+
+                return str_to_u64(str_from(s, 1), 9999, &n);
+        }
+        for (size_t i = 0; i < s.n; i++)
+                if (!ascii_is_alpha(s.p[i]))
+                        return false;
+        return s.n > 0 && s.n <= 5;
+}
+
+static bool is_year(struct str s)
+{
+        uint64_t n;
+
+        return (s.n == 4 || s.n == 2) && str_to_u64(s, 9999, &n);
+}
+
+static int64_t seconds_of(struct str day, struct str month, struct str year, struct str time, struct str zone)
+{
+        char text[128];
+        int64_t t;
+        int n = snprintf(text, sizeof text, "%.*s %.*s %.*s %.*s %.*s", STR_FMT(day), STR_FMT(month), STR_FMT(year),
+                         STR_FMT(time), STR_FMT(zone.n ? zone : STR("+0000")));
+
+        return n > 0 && (size_t)n < sizeof text && date_parse(str_make(text, (size_t)n), &t, NULL) ? t : 0;
+}
+
+/* "Mon Nov 23 05:41:00 2026", a zone before or behind the year; "Mon, 23 Nov 2026 05:41:00 +0000". What follows the date ("remote
+ * from host") does not matter. */
+static bool take_date(struct str s, int64_t *t)
+{
+        struct str w[TOKENS_MAX], day, month, time, year = STR_NONE, zone = STR_NONE;
+        size_t n = 0, at;
+        uint64_t number;
+
+        while (n < TOKENS_MAX && (w[n] = take_word(&s)).n > 0)
+                n++;
+        if (n < 5)
+                return false;
+        if (name_in(months, w[1]) >= 0)
+                month = w[1], day = w[2], time = w[3], at = 4;
+        else
+                day = w[1], month = w[2], year = w[3], time = w[4], at = 5;
+        for (; at < n; at++)
+                if (year.n == 0 && is_year(w[at]))
+                        year = w[at];
+                else if (zone.n == 0 && is_zone(w[at]))
+                        zone = w[at];
+                else
+                        break;
+        if (day.n > 2 || !str_to_u64(day, 31, &number) || number == 0 || name_in(months, month) < 0 || !is_time(time) ||
+            !is_year(year))
+                return false;
+        *t = seconds_of(day, month, year, time, zone);
+        if (*t == 0 && zone.n > 0) /* "remote", or a zone nobody knows */
+                *t = seconds_of(day, month, year, time, STR_NONE);
+        return true;
+}
+
+static bool is_weekday(struct str s)
+{
+        if (s.n == 4 && s.p[3] == ',')
+                s.n = 3;
+        return name_in(days, s) >= 0;
+}
+
+bool fromline_parse(struct str line, struct fromline *out)
+{
+        struct str rest, before, word;
+
+        *out = (struct fromline){ .sender = STR("") };
+        if (!str_starts(line, STR("From ")))
+                return false;
+        rest = str_from(str_trim_right(line), 4);
+        for (before = rest; (word = take_word(&rest)).n > 0; before = rest) {
+                size_t blanks = (size_t)(word.p - before.p);
+
+                if (!is_weekday(word) || !take_date(str_from(before, blanks), &out->time))
+                        continue;
+                out->dated = true;
+                out->sender = str_trim(str_make(line.p + 4, (size_t)(word.p - line.p) - 4));
+                break;
+        }
+        if (!out->dated) {
+                rest = str_from(str_trim_right(line), 4);
+                out->sender = take_word(&rest);
+                out->bare = out->sender.n > 0 && rest.n == 0;
+        }
+        if (str_eq(out->sender, STR("-")))
+                out->sender = STR("");
+        return true;
+}

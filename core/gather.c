@@ -1,0 +1,246 @@
+#include "core/gather.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+#include "core/sys.h"
+
+/* Writes to the temporary file are of this size. */
+enum { TEMP_BLOCK = 256 << 10 };
+
+void gather_init(struct gather *g, const struct slurp *in, const char *tmp_dir, uint64_t memory_max)
+{
+        *g = (struct gather){ .in = in, .tmp_dir = tmp_dir, .memory_max = memory_max, .temp = -1 };
+}
+
+static void drop_temp(struct gather *g)
+{
+        if (g->temp >= 0)
+                close(g->temp);
+        g->temp = -1;
+}
+
+void gather_begin(struct gather *g, uint64_t start)
+{
+        drop_temp(g); /* of a message that was given up half way */
+        g->where = GATHER_MEMORY;
+        g->altered = g->cr = false;
+        g->start = start;
+        g->n = 0;
+        g->used = 0;
+}
+
+static bool reserve(struct gather *g, size_t want, struct err *e)
+{
+        char *p;
+
+        if (want <= g->cap)
+                return true;
+        if (!(p = mem_resize(g->p, want)))
+                return err_nomem(e);
+        g->p = p;
+        g->cap = want;
+        return true;
+}
+
+static bool flush(struct gather *g, struct err *e)
+{
+        if (!sys_write_all(g->temp, g->p, g->used, e))
+                return err_in(e, "copying a large message into %s", g->tmp_dir);
+        g->used = 0;
+        return true;
+}
+
+static bool open_temp(struct gather *g, struct err *e)
+{
+        int dir = sys_open(g->tmp_dir, O_RDONLY | O_DIRECTORY, 0, e);
+
+        if (dir < 0)
+                return err_in(e, "a place for a large message");
+        g->temp = sys_tmpfile(dir, e);
+        close(dir);
+        if (g->temp < 0)
+                return err_in(e, "a place for a large message in %s", g->tmp_dir);
+        g->where = GATHER_TEMP;
+        return reserve(g, TEMP_BLOCK, e);
+}
+
+/* What was counted in place so far becomes the beginning of a temporary file. */
+static bool move_to_temp(struct gather *g, struct err *e)
+{
+        if (!open_temp(g, e))
+                return false;
+        for (uint64_t at = 0; at < g->n;) {
+                size_t want = g->n - at < TEMP_BLOCK ? (size_t)(g->n - at) : TEMP_BLOCK;
+                ssize_t got = sys_pread_full(g->in->fd, g->p, want, g->start + at, e);
+
+                if (got <= 0)
+                        return got < 0 ? false : err_set(e, ERR_IO, "the file became shorter while it was read");
+                g->used = (size_t)got;
+                if (!flush(g, e))
+                        return false;
+                at += (uint64_t)got;
+        }
+        return true;
+}
+
+bool gather_skip(struct gather *g, struct err *e)
+{
+        g->altered = true;
+        return g->where != GATHER_IN_PLACE || move_to_temp(g, e);
+}
+
+static bool outgrow_memory(struct gather *g, struct err *e)
+{
+        if (g->altered || !g->in->seekable)
+                return open_temp(g, e) && flush(g, e);
+        g->where = GATHER_IN_PLACE;
+        mem_free(g->p);
+        g->p = NULL;
+        g->cap = g->used = 0;
+        return true;
+}
+
+static bool put_temp(struct gather *g, const char *p, size_t n, struct err *e)
+{
+        if (g->used + n > TEMP_BLOCK && !flush(g, e))
+                return false;
+        if (n > TEMP_BLOCK)
+                return sys_write_all(g->temp, p, n, e) || err_in(e, "copying a large message into %s", g->tmp_dir);
+        memcpy(g->p + g->used, p, n);
+        g->used += n;
+        return true;
+}
+
+static bool put_memory(struct gather *g, const char *p, size_t n, struct err *e)
+{
+        if (g->used + n > g->cap && !reserve(g, g->cap > n ? g->cap * 2 : g->cap + n, e))
+                return false;
+        memcpy(g->p + g->used, p, n);
+        g->used += n;
+        return true;
+}
+
+static bool put(struct gather *g, const char *p, size_t n, struct err *e)
+{
+        if (n == 0)
+                return true;
+        if (g->where == GATHER_MEMORY && g->n + n > g->memory_max && !outgrow_memory(g, e))
+                return false;
+        g->n += n;
+        if (g->where == GATHER_IN_PLACE)
+                return true;
+        return g->where == GATHER_TEMP ? put_temp(g, p, n, e) : put_memory(g, p, n, e);
+}
+
+/* The one look at every byte for CR; memchr passes a block without one at the speed of memory. */
+static bool put_lines(struct gather *g, const char *p, size_t n, struct err *e)
+{
+        const char *from = p, *end = p + n, *at = p;
+
+        while ((at = memchr(at, '\r', (size_t)(end - at)))) {
+                if (at + 1 == end) {
+                        g->cr = true;
+                        return put(g, from, (size_t)(at - from), e);
+                }
+                at++;
+                if (*at != '\n')
+                        continue;
+                if (!put(g, from, (size_t)(at - 1 - from), e) || !gather_skip(g, e))
+                        return false;
+                from = at;
+        }
+        return put(g, from, (size_t)(end - from), e);
+}
+
+bool gather_add(struct gather *g, const char *p, size_t n, struct err *e)
+{
+        if (n == 0)
+                return true;
+        if (g->where == GATHER_MEMORY && g->n + n <= g->memory_max && g->used + n + 1 > g->cap) {
+                /* room for the whole piece at once; a message in several pieces grows by doubling */
+                size_t want = g->used + n + 1;
+
+                if (!reserve(g, g->used && want < g->cap * 2 ? g->cap * 2 : want, e))
+                        return false;
+        }
+        if (g->cr) {
+                g->cr = false;
+                if (*p == '\n' ? !gather_skip(g, e) : !put(g, "\r", 1, e))
+                        return false;
+        }
+        return put_lines(g, p, n, e);
+}
+
+static bool end_in_memory(struct gather *g, struct backing **in, struct err *e)
+{
+        char *p = g->p;
+
+        if (g->cap - g->used > g->used / 8 + 64) {
+                p = mem_resize(p, g->used ? g->used : 1);
+                p = p ? p : g->p;
+        }
+        g->p = NULL;
+        g->cap = 0;
+        *in = p ? backing_memory(p, g->used) : NULL;
+        return *in || err_nomem(e);
+}
+
+static bool end_in_place(struct gather *g, struct backing **in, struct err *e)
+{
+        int fd;
+
+        if (!g->place) {
+                fd = fcntl(g->in->fd, F_DUPFD_CLOEXEC, 3);
+                if (fd < 0)
+                        return err_sys(e, ERR_IO, errno, "keeping the archive open");
+                if (!(g->place = backing_fd(fd)))
+                        return err_nomem(e);
+        }
+        *in = backing_ref(g->place);
+        return true;
+}
+
+static bool end_in_temp(struct gather *g, struct backing **in, struct err *e)
+{
+        if (!flush(g, e))
+                return false;
+        *in = backing_fd(g->temp);
+        g->temp = -1;
+        return *in || err_nomem(e);
+}
+
+bool gather_end(struct gather *g, struct range *out, struct err *e)
+{
+        bool ok;
+
+        if (g->cr && !put(g, "\r", 1, e))
+                return false;
+        g->cr = false;
+        if (g->where == GATHER_MEMORY && !reserve(g, 1, e)) /* an empty message has a backing, too */
+                return false;
+        *out = (struct range){ NULL, g->where == GATHER_IN_PLACE ? g->start : 0, g->n };
+        ok = g->where == GATHER_MEMORY ? end_in_memory(g, &out->in, e)
+           : g->where == GATHER_TEMP   ? end_in_temp(g, &out->in, e)
+                                       : end_in_place(g, &out->in, e);
+        g->used = 0;
+        return ok;
+}
+
+void gather_rewind(struct gather *g)
+{
+        if (g->place)
+                backing_unref(g->place);
+        g->place = NULL;
+        drop_temp(g);
+}
+
+void gather_close(struct gather *g)
+{
+        gather_rewind(g);
+        mem_free(g->p);
+        g->p = NULL;
+        g->cap = g->used = 0;
+}

@@ -1,0 +1,321 @@
+/* Maildir: a folder is a directory with cur or new in it. Below the first one lie others, as Maildir++ has them (".Archive.2024" is
+ * the folder Archive/2024) or as plain directories (Archive/2024/cur); the top need not be a folder itself. Folders come in the order
+ * of their names, INBOX first, and messages in that of theirs, which is by time. Names with a leading dot are no messages; what else
+ * is no regular file in cur or new is left out with a warning. */
+#include <dirent.h>
+#include <unistd.h>
+
+#include "core/archive.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/names.h"
+
+enum {
+        DEPTH_MAX = 32,    /* nested folders; honest trees have 8 */
+        PATH_BYTES = 4095, /* Linux opens no longer one */
+};
+
+struct maildir {
+        struct archive a;
+        int root;
+        struct names dirs;     /* directories seen while looking for folders */
+        struct names folders;  /* "name\0path", sorted */
+        size_t folder;         /* the current one, +1; 0 before the first */
+        struct names files;    /* "file\0n" or "file\0c" of the current folder, sorted */
+        size_t file;           /* the next one */
+        uint64_t count;
+};
+
+/* While a directory is looked at. */
+struct look {
+        struct maildir *m;
+        struct str path;
+        bool descend, is_folder;
+};
+
+static size_t depth_of(struct str path)
+{
+        size_t n = path.n > 0;
+
+        for (size_t i = 0; i < path.n; i++)
+                n += path.p[i] == '/';
+        return n;
+}
+
+static bool add_path(struct names *l, struct str dir, struct str name, struct err *e)
+{
+        return dir.n ? names_add(l, dir, '/', name, e) : names_add(l, str_first(name, 0), '/', name, e);
+}
+
+static bool look_at(void *ctx, struct str name, unsigned char type, struct err *e)
+{
+        struct look *k = ctx;
+
+        if (type != DT_DIR)
+                return true;
+        if (str_eq(name, STR("cur")) || str_eq(name, STR("new"))) {
+                k->is_folder = true;
+                return true;
+        }
+        if (!k->descend || str_eq(name, STR("tmp")))
+                return true;
+        if (k->path.n + name.n + 1 > PATH_BYTES || depth_of(k->path) >= DEPTH_MAX) {
+                log_warn("%.*s: %.*s/%.*s is left out: folders nest too deep", STR_FMT(k->m->a.base.name), STR_FMT(k->path),
+                         STR_FMT(name));
+                k->m->a.unread++;
+                return true;
+        }
+        return add_path(&k->m->dirs, k->path, name, e);
+}
+
+/* The folder's name: ".Archive.2024" and "Archive/2024" are both Archive/2024. */
+static bool name_of(struct str path, struct buf *out, struct err *e)
+{
+        while (path.n > 0) {
+                struct str part = str_take(&path, '/');
+                bool dotted = part.n > 0 && *part.p == '.';
+
+                while (part.n > 0) {
+                        struct str word = dotted ? str_take(&part, '.') : part;
+
+                        if (!dotted)
+                                part.n = 0;
+                        if (word.n > 0 && out->n > 0)
+                                buf_add_char(out, '/');
+                        buf_add_str(out, word);
+                }
+        }
+        return buf_ok(out, e);
+}
+
+static bool add_folder(struct maildir *m, struct str path, struct err *e)
+{
+        struct buf name = BUF_INIT;
+        bool ok = name_of(path, &name, e) && names_add(&m->folders, buf_str(&name), '\0', path, e);
+
+        buf_free(&name);
+        return ok;
+}
+
+static bool count_file(void *ctx, struct str name, unsigned char type, struct err *e)
+{
+        struct maildir *m = ctx;
+
+        (void)type, (void)e;
+        m->count += *name.p != '.';
+        return true;
+}
+
+/* dir/name: the caller frees it */
+static char *join(struct str dir, struct str name)
+{
+        char *p = mem_alloc(dir.n + name.n + 2);
+        size_t n = dir.n;
+
+        if (!p)
+                return NULL;
+        if (n > 0) {
+                memcpy(p, dir.p, n);
+                p[n++] = '/';
+        }
+        memcpy(p + n, name.p, name.n);
+        p[n + name.n] = '\0';
+        return p;
+}
+
+/* f for what is in path/cur and path/new; that one of them is missing is no matter. */
+static bool each_file(struct maildir *m, struct str path, bool (*f)(void *, struct str, unsigned char, struct err *), void *ctx,
+                      struct str sub, struct err *e)
+{
+        struct err why = { 0 };
+        char *dir = join(path, sub);
+        bool ok;
+
+        if (!dir)
+                return err_nomem(e);
+        ok = names_each(m->root, str_of(dir), f, ctx, &why);
+        if (!ok && why.code != ERR_ABSENT) {
+                if (why.code == ERR_NOMEM)
+                        *e = why;
+                else
+                        ok = archive_pass_over(&m->a, str_of(dir), &why);
+        } else
+                ok = true;
+        mem_free(dir);
+        return ok;
+}
+
+static bool look_through(struct maildir *m, struct str path, struct err *e)
+{
+        struct str last = str_from(path, str_rfind(path, '/') < path.n ? str_rfind(path, '/') + 1 : 0);
+        struct look k = { .m = m, .path = path, .descend = last.n == 0 || *last.p != '.' };
+        struct err why = { 0 };
+
+        if (!names_each(m->root, path, look_at, &k, &why) && !archive_pass_over(&m->a, path, &why)) {
+                *e = why;
+                return false;
+        }
+        return !k.is_folder || (add_folder(m, path, e) && each_file(m, path, count_file, m, STR("new"), e) &&
+                                each_file(m, path, count_file, m, STR("cur"), e));
+}
+
+/* Fills in folders. No recursion: the list of directories grows behind the one that is looked at. */
+static bool find_folders(struct maildir *m, struct err *e)
+{
+        if (!look_through(m, STR(""), e))
+                return false;
+        for (size_t i = 0; i < m->dirs.n; i++) {
+                struct str path = str_from(names_get(&m->dirs, i), 0);
+                char *copy; /* the list moves when it grows */
+                bool ok;
+
+                if (*path.p == '/')
+                        path = str_from(path, 1);
+                copy = mem_dup(path.p, path.n);
+                ok = copy ? look_through(m, str_make(copy, path.n), e) : err_nomem(e);
+                mem_free(copy);
+                if (!ok)
+                        return false;
+        }
+        names_free(&m->dirs);
+        atomic_store(&m->a.base.total_messages, m->count);
+        return m->folders.n > 0 ? names_sort(&m->folders, e) : err_set(e, ERR_ABSENT, "no Maildir in it");
+}
+
+static bool add_new(void *ctx, struct str name, unsigned char type, struct err *e)
+{
+        (void)type;
+        return *name.p == '.' || names_add(ctx, name, '\0', STR("n"), e);
+}
+
+static bool add_cur(void *ctx, struct str name, unsigned char type, struct err *e)
+{
+        (void)type;
+        return *name.p == '.' || names_add(ctx, name, '\0', STR("c"), e);
+}
+
+static struct str folder_path(const struct maildir *m, struct str *name)
+{
+        struct str entry = names_get(&m->folders, m->folder - 1);
+
+        *name = str_take(&entry, '\0');
+        return entry;
+}
+
+static bool load_folder(struct maildir *m, struct err *e)
+{
+        struct str name, path = folder_path(m, &name);
+
+        names_free(&m->files);
+        m->file = 0;
+        return each_file(m, path, add_new, &m->files, STR("new"), e) && each_file(m, path, add_cur, &m->files, STR("cur"), e) &&
+               names_sort(&m->files, e);
+}
+
+/* The letters behind ":2,", in order, each once; ';' and '!' stand for ':' where Windows was near. Lower case letters are keywords
+ * that mean something in their own folder only. */
+static struct str flags_of(struct str file, char out[27])
+{
+        bool have[26] = { false };
+        size_t n = 0, at = file.n;
+
+        for (size_t i = 0; i + 3 <= file.n; i++)
+                if ((file.p[i] == ':' || file.p[i] == ';' || file.p[i] == '!') && file.p[i + 1] == '2' && file.p[i + 2] == ',')
+                        at = i + 3;
+        for (; at < file.n; at++)
+                if (file.p[at] >= 'A' && file.p[at] <= 'Z')
+                        have[file.p[at] - 'A'] = true;
+        for (int i = 0; i < 26; i++)
+                if (have[i])
+                        out[n++] = (char)('A' + i);
+        return str_make(out, n);
+}
+
+static bool read_path(struct maildir *m, struct str path, struct origin *o, struct message **out, struct err *e)
+{
+        struct err why = { 0 };
+        bool skip, ok;
+        char *source;
+
+        if (!archive_open_file(&m->a, m->root, path, &o->time, &skip, e) || skip)
+                return skip;
+        if (!(source = archive_path(&m->a, path)))
+                return err_nomem(e);
+        o->source = str_of(source);
+        o->uid = path;
+        ok = eml_read(&m->a, o, out, &why);
+        mem_free(source);
+        if (ok || archive_pass_over(&m->a, path, &why))
+                return true;
+        *e = why;
+        return err_in(e, "%.*s", STR_FMT(path));
+}
+
+/* The file's message, or *out NULL when it cannot be read. */
+static bool read_file(struct maildir *m, struct str file, struct message **out, struct err *e)
+{
+        struct origin o = { 0 };
+        struct str dir = folder_path(m, &o.folder), name = str_take(&file, '\0');
+        char flags[27], *sub, *path;
+        bool ok;
+
+        o.flags = flags_of(name, flags);
+        sub = join(str_eq(file, STR("n")) ? STR("new") : STR("cur"), name);
+        path = sub ? join(dir, str_of(sub)) : NULL;
+        ok = path ? read_path(m, str_of(path), &o, out, e) : err_nomem(e);
+        mem_free(sub);
+        mem_free(path);
+        return ok;
+}
+
+static bool maildir_next(struct source *s, struct message **out, struct err *e)
+{
+        struct maildir *m = (struct maildir *)s;
+
+        *out = NULL;
+        while (!*out && !archive_stopped(&m->a)) {
+                if (m->file < m->files.n) {
+                        if (!read_file(m, names_get(&m->files, m->file++), out, e))
+                                return e->code == ERR_STOPPED || err_in(e, "%.*s", STR_FMT(s->name));
+                        continue;
+                }
+                if (m->folder == m->folders.n)
+                        return true;
+                m->folder++;
+                if (!load_folder(m, e))
+                        return err_in(e, "%.*s", STR_FMT(s->name));
+        }
+        return true;
+}
+
+static void maildir_free(struct source *s)
+{
+        struct maildir *m = (struct maildir *)s;
+
+        names_free(&m->dirs);
+        names_free(&m->folders);
+        names_free(&m->files);
+        if (m->root >= 0)
+                close(m->root);
+        archive_close(&m->a);
+        mem_free(m);
+}
+
+static const struct source_ops maildir_ops = { maildir_next, archive_settle, archive_finish, maildir_free };
+
+struct source *maildir_open(int dir, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e)
+{
+        struct maildir *m = mem_zero(sizeof *m);
+
+        if (!m) {
+                close(dir);
+                err_nomem(e);
+                return NULL;
+        }
+        m->root = dir;
+        if (archive_init(&m->a, &maildir_ops, name, lim, tmp_dir, e) && find_folders(m, e))
+                return &m->a.base;
+        err_in(e, "%.*s", STR_FMT(name));
+        maildir_free(&m->a.base);
+        return NULL;
+}

@@ -1,0 +1,146 @@
+#include "core/archive.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+#include "core/sys.h"
+
+void source_free(struct source *s)
+{
+        if (s)
+                s->ops->free(s);
+}
+
+/* A file by its beginning: an mbox begins with "From ", and one without a byte has no message; anything else is one message. */
+static struct source *open_file(int fd, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e)
+{
+        struct slurp in = SLURP_NONE;
+        bool ok = slurp_open(&in, fd, e);
+        struct str head;
+        size_t at;
+
+        while (ok && in.n < SLURP_BLOCK && !in.eof)
+                ok = slurp_more(&in, 0, e);
+        if (!ok) {
+                slurp_close(&in);
+                err_in(e, "%.*s", STR_FMT(name));
+                return NULL;
+        }
+        head = str_make(in.p, in.n);
+        if (archive_begins_mbox(head, &at) || (head.n == 0 && !str_ends_nocase(name, STR(".eml"))))
+                return mbox_from(&in, name, lim, tmp_dir, e);
+        return eml_from(&in, name, lim, tmp_dir, e);
+}
+
+static struct source *open_directory(int dir, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e)
+{
+        int again = fcntl(dir, F_DUPFD_CLOEXEC, 3);
+        struct source *s;
+
+        if (again < 0) {
+                close(dir);
+                err_sys(e, ERR_IO, errno, "%.*s", STR_FMT(name));
+                return NULL;
+        }
+        s = maildir_open(dir, name, lim, tmp_dir, e);
+        if (!s && e->code == ERR_ABSENT)
+                return eml_folder_open(again, name, lim, tmp_dir, e);
+        close(again);
+        return s;
+}
+
+static int open_standard_input(struct err *e)
+{
+        int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+
+        if (fd < 0)
+                err_sys(e, ERR_IO, errno, "standard input");
+        return fd;
+}
+
+static int open_path(struct str path, struct err *e)
+{
+        char *p;
+        int fd;
+
+        if (memchr(path.p ? path.p : "", '\0', path.n)) {
+                err_set(e, ERR_USAGE, "a path cannot hold a NUL byte");
+                return -1;
+        }
+        if (!(p = mem_dup(path.p, path.n))) {
+                err_nomem(e);
+                return -1;
+        }
+        fd = sys_open(p, O_RDONLY | O_NOCTTY, 0, e);
+        mem_free(p);
+        return fd;
+}
+
+struct source *source_open(struct str path, const struct limits *lim, const char *tmp_dir, struct err *e)
+{
+        bool standard = str_eq(path, STR("-"));
+        int fd = standard ? open_standard_input(e) : open_path(path, e);
+        struct stat st;
+
+        if (fd < 0)
+                return NULL;
+        if (fstat(fd, &st) < 0) {
+                err_sys(e, ERR_IO, errno, "%.*s", STR_FMT(path));
+                close(fd);
+                return NULL;
+        }
+        if (S_ISDIR(st.st_mode))
+                return open_directory(fd, path, lim, tmp_dir, e);
+        return open_file(fd, standard ? STR("standard input") : path, lim, tmp_dir, e);
+}
+
+static bool each_match(const glob_t *g, bool (*f)(void *ctx, struct str path, struct err *e), void *ctx, struct err *e)
+{
+        for (size_t i = 0; i < g->gl_pathc; i++)
+                if (!f(ctx, str_of(g->gl_pathv[i]), e))
+                        return false;
+        return true;
+}
+
+static bool expand(const char *pattern, bool (*f)(void *ctx, struct str path, struct err *e), void *ctx, struct err *e)
+{
+        struct stat st;
+        glob_t g;
+        bool ok;
+
+        if (strcmp(pattern, "-") == 0 || lstat(pattern, &st) == 0) /* a name with brackets in it that the shell has expanded */
+                return f(ctx, str_of(pattern), e);
+        switch (glob(pattern, GLOB_TILDE, NULL, &g)) { /* sorted */
+        case 0:
+                ok = each_match(&g, f, ctx, e);
+                break;
+        case GLOB_NOMATCH:
+                ok = err_set(e, ERR_ABSENT, "%s: there is no such file", pattern);
+                break;
+        case GLOB_NOSPACE:
+                ok = err_nomem(e);
+                break;
+        default:
+                ok = err_set(e, ERR_IO, "%s: cannot be read", pattern);
+        }
+        globfree(&g);
+        return ok;
+}
+
+bool source_glob(struct str pattern, bool (*f)(void *ctx, struct str path, struct err *e), void *ctx, struct err *e)
+{
+        char *p;
+        bool ok;
+
+        if (pattern.n == 0 || memchr(pattern.p, '\0', pattern.n))
+                return err_set(e, ERR_USAGE, "a source needs a path");
+        if (!(p = mem_dup(pattern.p, pattern.n)))
+                return err_nomem(e);
+        ok = expand(p, f, ctx, e);
+        mem_free(p);
+        return ok;
+}
