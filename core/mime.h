@@ -33,7 +33,12 @@ struct mime_parser;
 struct mime_parser *mime_new(const struct limits *lim, struct mime_defects *d, struct arena *a) MUST_CHECK;
 /* Chunks of any size, LF or CRLF line ends. False when out of memory. */
 bool mime_feed(struct mime_parser *p, struct str chunk) MUST_CHECK;
-/* The end: the root entity. The parser lives in the arena. NULL when out of memory. */
+/* The end: the root entity. The parser lives in the arena, but a header cut by chunks does not: call this also for a message
+ * given up half-way. NULL when out of memory. */
 struct mime *mime_end(struct mime_parser *p) MUST_CHECK;
+
+/* The bytes of the header that a message begins with, by the parser's own rules, for who wants only that. *ended: its end is in
+ * s; otherwise give more. */
+size_t mime_header_size(struct str s, bool *ended);
 
 #endif

@@ -1,0 +1,104 @@
+/* Private to message*.c and reader.c: what a message and a part are made of. */
+#ifndef CORE_MESSAGE_INT_H
+#define CORE_MESSAGE_INT_H
+
+#include "core/arena.h"
+#include "core/buf.h"
+#include "core/map.h"
+#include "core/message.h"
+#include "core/mime.h"
+
+enum {
+        BLOCK_BYTES = 256 * 1024,       /* read at once from a file: larger gains nothing */
+        OPENED_MAX = 32 << 20,          /* decoded bytes of wrappers held in memory, a message */
+        ARENA_MAX = 256 << 20,          /* what all facts about one message may need; the limits keep honest mail far below */
+        NAME_MAX_KEPT = 4096,           /* of a part's name, identifier, charset: ten thousand parts must not add up */
+};
+
+struct part {
+        struct message *m;
+        struct part *parent, *child, *last, *next;
+        const struct mime *mime;        /* NULL for the whole message */
+        struct range header, body;
+        struct str path;
+        unsigned depth;                 /* 0: the whole message; opened wrappers included */
+        unsigned index;                 /* among the leaves, 0 for containers; contents of wrappers get theirs when opened */
+        bool facts_read, opened, size_known, hashed;
+        struct str charset, disposition, name, id; /* from the header, once facts_read */
+        bool charset_given;
+        struct str detected;
+        uint64_t size;
+        uint8_t hash[32];
+};
+
+/* Answers that need a list, kept under what was asked. */
+struct memo {
+        struct memo *next;
+        char kind;                      /* 'f' fields, 'a' addresses, 'i' ids */
+        struct str name;
+        void *list;
+        size_t n;
+};
+
+/* The bytes of a wrapper that was opened. */
+struct opened {
+        struct opened *next;
+        struct backing *bytes;
+};
+
+struct message {
+        struct range r;
+        struct origin o;
+        struct limits lim;
+        struct arena *a;
+        struct err trouble;
+        struct mime_defects defects;
+        uint8_t hash[32];
+        bool hashed;
+
+        bool header_read;
+        struct header h;
+        struct str *decoded;            /* one a field; {NULL,0} until asked for */
+        struct memo *memos;
+        int64_t date;
+        bool date_known;
+
+        bool parsed, opened_all;
+        unsigned parts;                 /* entities so far, wrappers' included */
+        struct part whole;
+        struct part **leaves, **open_leaves, **attachments;
+        size_t leaves_n, open_leaves_n, attachments_n;
+        struct opened *opened;
+        uint64_t opened_bytes;
+
+        struct map *cids;               /* Content-IDs that the HTML shows */
+        struct str text, html;
+        bool text_known, html_known;
+        struct buf kept_text, kept_content; /* the last part's */
+        const struct part *kept_text_of, *kept_content_of;
+        struct buf head;                /* a part's header read from a file */
+};
+
+/* Keeps the first failure; the answer is then empty. */
+void message_fail(struct message *m, const struct err *e);
+void message_nomem(struct message *m);
+/* The bytes of a header block, at most limits.header_block of them: in place, or in m->head until the next call. */
+bool message_block(struct message *m, struct range header, struct str *out);
+/* Makes sure m->h is there; false when it could not be read (then it is empty). */
+bool message_need_header(struct message *m);
+void message_need_tree(struct message *m);
+/* A raw field value decoded to UTF-8, in arena a. */
+struct str message_decode(struct message *m, struct str raw, struct arena *a);
+void message_note_params(struct message *m, unsigned params_defects);
+/* Opens what p wraps when it is an encoded message: its contents become p's children. */
+void part_unwrap(struct part *p);
+bool part_is_leaf(const struct part *p);
+void part_need_facts(struct part *p);
+/* The leaf parts of a tree in document order, into message/rfc822 and opened wrappers; from itself counts when it is a leaf. */
+struct part *part_next(const struct part *p, const struct part *within);
+/* Does the HTML of the message show this Content-ID? */
+bool message_shows(struct message *m, struct str id);
+/* The first html part that is no file; NULL. */
+struct part *message_html_part(struct message *m);
+
+#endif

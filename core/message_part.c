@@ -1,0 +1,328 @@
+/* What a part says about itself, and what its bytes are. */
+#include "core/message_int.h"
+
+#include "core/charset.h"
+#include "core/digest.h"
+#include "core/params.h"
+#include "core/sniff.h"
+#include "core/words.h"
+
+enum {
+        COUNT_BYTES = 16 * 1024,
+        SNIFF_BYTES = 256 * 1024,       /* libmagic finds an office document's type some way into its zip */
+};
+
+struct message *part_message(struct part *p)
+{
+        return p->m;
+}
+
+struct str part_path(struct part *p)
+{
+        return p->path.p ? p->path : STR("");
+}
+
+unsigned part_index(struct part *p)
+{
+        return p->index;
+}
+
+bool part_is_root(struct part *p)
+{
+        return !p->mime;
+}
+
+bool part_is_container(struct part *p)
+{
+        return !p->mime || p->mime->kind != MIME_LEAF;
+}
+
+/* The entity behind a part; for the whole message that of its outermost one. NULL only when the tree could not be had. */
+static const struct mime *entity(struct part *p)
+{
+        if (p->mime)
+                return p->mime;
+        message_need_tree(p->m);
+        return p->child ? p->child->mime : NULL;
+}
+
+struct str part_type(struct part *p)
+{
+        const struct mime *e = entity(p);
+
+        return e ? e->type : STR("text/plain");
+}
+
+struct range part_raw(struct part *p)
+{
+        return p->body;
+}
+
+struct range part_entity(struct part *p)
+{
+        struct range r = p->header;
+
+        if (!p->mime)
+                return p->m->r;
+        r.n = p->body.at + p->body.n - p->header.at;
+        return r;
+}
+
+void message_note_params(struct message *m, unsigned defects)
+{
+        if (defects & PARAMS_SYNTAX)
+                message_add_defect(m, "syntax.parameters");
+        if (defects & PARAMS_LIMIT)
+                message_add_defect(m, "limit.parameters");
+        if (defects & PARAMS_CHARSET)
+                message_add_defect(m, "charset.unknown");
+        if (defects & (PARAMS_DUPLICATE | PARAMS_AMBIGUOUS))
+                message_add_defect(m, "ambiguous.parameter");
+}
+
+/* A copy in the arena, at most NAME_MAX_KEPT bytes of it. */
+static struct str kept(struct message *m, struct str s)
+{
+        if (!s.p)
+                return s;
+        s = arena_str(m->a, utf8_cut(s, NAME_MAX_KEPT));
+        if (!s.p)
+                message_nomem(m);
+        return s;
+}
+
+static struct str kept_lower(struct message *m, struct str s)
+{
+        char *p;
+
+        s = kept(m, s);
+        p = (char *)s.p; /* our own copy */
+        for (size_t i = 0; i < s.n; i++)
+                p[i] = ascii_lower(p[i]);
+        return s;
+}
+
+/* A blank name is none, so that one field's silence does not hide what another says. */
+static struct str name_in(const struct params *p, struct str key)
+{
+        struct str s = params_value(p, key);
+
+        return str_trim(s).n ? s : STR_NONE;
+}
+
+static void read_name(struct part *p, const struct params *type, const struct params *disposition)
+{
+        struct str filename = name_in(disposition, STR("filename")), name = name_in(type, STR("name"));
+
+        if (filename.p && name.p && !str_eq(filename, name))
+                message_add_defect(p->m, "ambiguous.name");
+        p->name = kept(p->m, filename.p ? filename : name);
+}
+
+static void read_id(struct part *p, const struct header *h)
+{
+        const struct field *f = header_find(h, STR("content-id"));
+        struct str s = f ? str_trim(f->raw) : STR_NONE;
+
+        if (s.n && s.p[0] == '<')
+                s = str_from(s, 1);
+        s = str_first(s, str_find(s, '>'));
+        p->id = kept(p->m, s.n ? s : STR_NONE);
+}
+
+static bool read_params(struct part *p, const struct header *h, struct str name, struct params *out, struct arena *a)
+{
+        const struct field *f = header_find(h, name);
+
+        if (f && !params_parse(out, f->raw, &p->m->lim, a))
+                return false;
+        message_note_params(p->m, out->defects);
+        return true;
+}
+
+static bool read_facts(struct part *p, struct str block, struct arena *a)
+{
+        struct params type = { 0 }, disposition = { 0 };
+        struct header h = { 0 };
+        struct str charset;
+
+        if (!header_split(&h, block, &p->m->lim, a) || !read_params(p, &h, STR("content-type"), &type, a) ||
+            !read_params(p, &h, STR("content-disposition"), &disposition, a))
+                return false;
+        charset = str_trim(params_value(&type, STR("charset")));
+        p->charset_given = charset.n > 0;
+        if (charset.n)
+                p->charset = kept_lower(p->m, charset);
+        else if (str_starts(p->mime->type, STR("text/")))
+                p->charset = STR("us-ascii"); /* RFC 2046 4.1.2 */
+        p->disposition = disposition.value.n ? kept_lower(p->m, disposition.value) : STR_NONE;
+        read_name(p, &type, &disposition);
+        read_id(p, &h);
+        return true;
+}
+
+/* In an arena of its own, like the structure's: only what is kept is copied. */
+void part_need_facts(struct part *p)
+{
+        struct arena *a;
+        struct str block;
+
+        if (p->facts_read || !p->mime)
+                return;
+        p->facts_read = true;
+        a = arena_new(0);
+        if (!a || (message_block(p->m, p->header, &block) && !read_facts(p, block, a)))
+                message_nomem(p->m);
+        arena_free(a);
+}
+
+/* The whole message has the charset, disposition and so on of nothing: they belong to its outermost part. */
+struct str part_charset(struct part *p)
+{
+        part_need_facts(p);
+        return p->charset;
+}
+
+struct str part_disposition(struct part *p)
+{
+        part_need_facts(p);
+        return p->disposition;
+}
+
+struct str part_name(struct part *p)
+{
+        part_need_facts(p);
+        return p->name;
+}
+
+struct str part_id(struct part *p)
+{
+        part_need_facts(p);
+        return p->id;
+}
+
+static struct str find_field(struct part *p, struct str block, struct str name, struct arena *a)
+{
+        struct header h = { 0 };
+        const struct field *f;
+        struct str s;
+
+        if (!header_split(&h, block, &p->m->lim, a)) {
+                message_nomem(p->m);
+                return STR_NONE;
+        }
+        f = header_find(&h, name);
+        if (!f)
+                return STR_NONE;
+        s = message_decode(p->m, f->raw, a);
+        return s.p ? arena_str(p->m->a, s) : s;
+}
+
+struct str part_field(struct part *p, struct str name)
+{
+        struct str block, s = STR_NONE;
+        struct arena *a;
+
+        if (!p->mime)
+                return message_field(p->m, name);
+        a = arena_new(0);
+        if (!a)
+                message_nomem(p->m);
+        else if (message_block(p->m, p->header, &block))
+                s = find_field(p, block, name, a);
+        arena_free(a);
+        return s;
+}
+
+/* Reads all decoded bytes, into d unless it is NULL; counts them. */
+static bool read_through(struct part *p, struct digest *d, uint64_t *count, struct err *e)
+{
+        struct reader *r = part_open(p, e);
+        char block[COUNT_BYTES];
+        ssize_t n = -1;
+
+        *count = 0;
+        while (r && (n = reader_read(r, block, sizeof block, e)) > 0) {
+                *count += (uint64_t)n;
+                if (d)
+                        digest_add(d, block, (size_t)n);
+        }
+        reader_close(r);
+        return n == 0;
+}
+
+static bool size_is_length(const struct part *p)
+{
+        return !p->mime || p->mime->kind != MIME_LEAF || p->mime->encoding == MIME_IDENTITY ||
+               p->mime->encoding == MIME_UNKNOWN;
+}
+
+uint64_t part_size(struct part *p)
+{
+        struct err e;
+
+        if (size_is_length(p))
+                return p->body.n;
+        if (!p->size_known && !read_through(p, NULL, &p->size, &e)) {
+                message_fail(p->m, &e);
+                p->size = 0;
+        }
+        p->size_known = true;
+        return p->size;
+}
+
+uint64_t part_encoded_size(struct part *p)
+{
+        return p->body.n;
+}
+
+bool part_sha256(struct part *p, uint8_t out[32], struct err *e)
+{
+        struct digest *d;
+
+        if (!p->mime)
+                return message_hash(p->m, out, e);
+        if (!p->hashed) {
+                d = digest_new();
+                if (!d)
+                        return err_nomem(e);
+                p->hashed = p->size_known = read_through(p, d, &p->size, e);
+                digest_end(d, p->hash);
+        }
+        memcpy(out, p->hash, 32);
+        return p->hashed;
+}
+
+static void detect(struct part *p)
+{
+        struct buf b = BUF_INIT;
+        struct err e;
+        struct reader *r = part_open(p, &e);
+        struct str type = STR_NONE;
+        ssize_t n = r ? 1 : -1;
+
+        if (r && !buf_reserve(&b, SNIFF_BYTES)) {
+                err_nomem(&e);
+                n = -1;
+        }
+        while (n > 0 && b.n < SNIFF_BYTES) {
+                n = reader_read(r, b.p + b.n, SNIFF_BYTES - b.n, &e);
+                b.n += n > 0 ? (size_t)n : 0;
+        }
+        reader_close(r);
+        if (n >= 0)
+                type = sniff(buf_str(&b), p->m->a, &e);
+        if (!type.p)
+                message_fail(p->m, &e);
+        p->detected = type.p ? type : STR("");
+        buf_free(&b);
+}
+
+struct str part_detected(struct part *p)
+{
+        if (part_is_container(p))
+                return STR("");
+        if (!p->detected.p)
+                detect(p);
+        return p->detected;
+}

@@ -1,0 +1,300 @@
+/* What a person would read: a part's text as UTF-8, and the message's from its best part. */
+#include "core/message_int.h"
+
+#include "core/charset.h"
+#include "core/html.h"
+
+enum { STEP = 64 * 1024, HTML_PARTS_MAX = 16 /* html parts searched for the images they show */ };
+
+/* Decoded bytes of p, at most `most` of them; *cut when there are more. */
+static bool take_decoded(struct part *p, uint64_t most, struct buf *out, bool *cut, struct err *e)
+{
+        struct reader *r = part_open(p, e);
+        ssize_t n = r ? 1 : -1;
+
+        buf_clear(out);
+        while (n > 0 && out->n <= most) {
+                uint64_t left = most + 1 - out->n;
+                size_t want = left < STEP ? left : STEP;
+
+                if (!buf_reserve(out, want)) {
+                        err_nomem(e);
+                        n = -1;
+                        break;
+                }
+                n = reader_read(r, out->p + out->n, want, e);
+                out->n += n > 0 ? (size_t)n : 0;
+        }
+        reader_close(r);
+        *cut = out->n > most;
+        if (*cut)
+                out->n = most;
+        return n >= 0;
+}
+
+static bool names_ascii(struct str charset)
+{
+        return str_eq_nocase(charset, STR("us-ascii")) || str_eq_nocase(charset, STR("ascii"));
+}
+
+static bool has_8bit(struct str s)
+{
+        for (size_t i = 0; i < s.n; i++)
+                if ((unsigned char)s.p[i] >= 0x80)
+                        return true;
+        return false;
+}
+
+/* A charset that says nothing: UTF-8 where the bytes are, else what the web would guess. A cut may have split the last character. */
+static bool guess_utf8(struct message *m, struct str in, bool cut, struct buf *out)
+{
+        if (!has_8bit(in))
+                return buf_add_str(out, in);
+        message_add_defect(m, "charset.guessed");
+        if (utf8_valid(cut ? utf8_cut(in, in.n - 1) : in))
+                return buf_add_str(out, cut ? utf8_cut(in, in.n - 1) : in);
+        return charset_to_utf8(STR("windows-1252"), in, out, NULL, NULL);
+}
+
+static bool to_utf8(struct part *p, struct str in, bool cut, struct buf *out)
+{
+        struct str charset = part_charset(p);
+        bool bad = false, unknown = false, ok;
+
+        if (!p->charset_given && str_eq(p->mime->type, STR("text/html")))
+                charset = html_charset(in);
+        if (charset.n == 0 || names_ascii(charset))
+                return guess_utf8(p->m, in, cut, out);
+        ok = charset_to_utf8(charset, in, out, &bad, &unknown);
+        if (bad)
+                message_add_defect(p->m, "charset.bad");
+        if (unknown)
+                message_add_defect(p->m, "charset.unknown");
+        return ok;
+}
+
+static void drop_crs(struct buf *b)
+{
+        size_t n = 0;
+
+        if (!b->n || !memchr(b->p, '\r', b->n))
+                return;
+        for (size_t i = 0; i < b->n; i++)
+                if (b->p[i] != '\r' || i + 1 == b->n || b->p[i + 1] != '\n')
+                        b->p[n++] = b->p[i];
+        b->n = n;
+}
+
+static void make_text(struct part *p)
+{
+        struct message *m = p->m;
+        struct buf raw = BUF_INIT;
+        struct err e;
+        bool cut = false;
+
+        buf_clear(&m->kept_text);
+        err_nomem(&e);
+        if (!take_decoded(p, m->lim.text, &raw, &cut, &e) || !to_utf8(p, buf_str(&raw), cut, &m->kept_text)) {
+                buf_clear(&m->kept_text);
+                message_fail(m, &e);
+        }
+        buf_free(&raw);
+        drop_crs(&m->kept_text);
+        if (cut || m->kept_text.n > m->lim.text)
+                message_add_defect(m, "text.cut");
+        if (m->kept_text.n > m->lim.text)
+                m->kept_text.n = utf8_cut(buf_str(&m->kept_text), m->lim.text).n;
+}
+
+struct str part_text(struct part *p)
+{
+        struct message *m = p->m;
+
+        if (!p->mime)
+                return message_text(m);
+        if (part_is_container(p))
+                return STR("");
+        if (m->kept_text_of != p)
+                make_text(p);
+        m->kept_text_of = p;
+        return m->kept_text.n ? buf_str(&m->kept_text) : STR("");
+}
+
+struct str part_content(struct part *p)
+{
+        struct message *m = p->m;
+        struct err e;
+        bool cut = false;
+
+        if (m->kept_content_of != p) {
+                if (!take_decoded(p, m->lim.text, &m->kept_content, &cut, &e)) {
+                        buf_clear(&m->kept_content);
+                        message_fail(m, &e);
+                }
+                if (cut)
+                        message_add_defect(m, "text.cut");
+        }
+        m->kept_content_of = p;
+        return m->kept_content.n ? buf_str(&m->kept_content) : STR("");
+}
+
+/* Inside a message that this one carries. */
+static bool is_nested(const struct part *p)
+{
+        for (p = p->parent; p->mime; p = p->parent)
+                if (p->mime->kind == MIME_MESSAGE)
+                        return true;
+        return false;
+}
+
+enum { OWN_BODY, OWN_FILE, NESTED_BODY, CHOICES };
+
+/* The first leaf of that type: of the message itself and no file; then also what is named; then what a message inside says. */
+static struct part *first_of(struct message *m, struct str type, int choice)
+{
+        struct part **leaves;
+        size_t n = message_leaves(m, &leaves);
+
+        for (size_t i = 0; i < n; i++) {
+                struct part *p = leaves[i];
+                struct str disposition;
+
+                if (type.n ? !str_eq(p->mime->type, type) : !str_starts(p->mime->type, STR("text/")))
+                        continue;
+                disposition = part_disposition(p);
+                if ((choice == NESTED_BODY) != is_nested(p) || str_eq(disposition, STR("attachment")))
+                        continue;
+                if (choice == OWN_FILE || !part_name(p).p)
+                        return p;
+        }
+        return NULL;
+}
+
+struct part *message_html_part(struct message *m)
+{
+        struct part *p = NULL;
+
+        for (int choice = OWN_BODY; !p && choice < CHOICES; choice++)
+                p = first_of(m, STR("text/html"), choice);
+        return p;
+}
+
+static struct str keep_text(struct message *m, struct str s)
+{
+        struct str copy = arena_str(m->a, s);
+
+        if (!copy.p)
+                message_nomem(m);
+        return copy;
+}
+
+static struct str readable(struct message *m, struct part *p)
+{
+        struct buf out = BUF_INIT;
+        struct str s = STR("");
+        struct err e;
+
+        if (html_text(part_text(p), m->lim.text, &out, &e))
+                s = keep_text(m, buf_str(&out));
+        else
+                message_fail(m, &e);
+        buf_free(&out);
+        return s.p ? s : STR("");
+}
+
+/* Plain text that says nothing (a newsletter's empty alternative) gives way to html. */
+static struct str best_text(struct message *m, int choice)
+{
+        struct part *plain = first_of(m, STR("text/plain"), choice), *html = first_of(m, STR("text/html"), choice), *other;
+        struct str s;
+
+        if (plain && (!html || str_trim(part_text(plain)).n)) {
+                s = keep_text(m, part_text(plain));
+                return s.p ? s : STR("");
+        }
+        if (html)
+                return readable(m, html);
+        other = first_of(m, STR(""), choice);
+        return other ? keep_text(m, part_text(other)) : STR_NONE;
+}
+
+struct str message_text(struct message *m)
+{
+        for (int choice = OWN_BODY; !m->text_known && choice < CHOICES; choice++) {
+                m->text = best_text(m, choice);
+                m->text_known = m->text.p != NULL;
+        }
+        m->text_known = true;
+        return m->text.p ? m->text : STR("");
+}
+
+struct str message_html(struct message *m)
+{
+        struct part *p;
+
+        if (!m->html_known) {
+                p = message_html_part(m);
+                m->html = p ? keep_text(m, part_text(p)) : STR_NONE;
+        }
+        m->html_known = true;
+        return m->html;
+}
+
+static char *percent_decoded(struct str s, char *out)
+{
+        for (size_t i = 0; i < s.n; i++) {
+                int high = i + 2 < s.n && s.p[i] == '%' ? ascii_hex(s.p[i + 1]) : -1;
+                int low = high >= 0 ? ascii_hex(s.p[i + 2]) : -1;
+
+                *out++ = low >= 0 ? (char)(high * 16 + low) : s.p[i];
+                i += low >= 0 ? 2 : 0;
+        }
+        return out;
+}
+
+/* RFC 2392: cid:url-encoded-identifier, ending where an attribute's or a style's value does. */
+static bool note_cids(struct message *m, struct str html)
+{
+        static char here;
+        char id[NAME_MAX_KEPT];
+
+        for (;;) {
+                size_t at = str_find_str_nocase(html, STR("cid:")), n = 0;
+                struct str s;
+
+                if (at == html.n)
+                        return true;
+                html = str_from(html, at + 4);
+                while (n < html.n && n < sizeof id && !ascii_is_space(html.p[n]) && !strchr("\"'<>)", html.p[n]))
+                        n++;
+                s = str_make(id, (size_t)(percent_decoded(str_first(html, n), id) - id));
+                if (s.n && !map_set(m->cids, s, &here, NULL))
+                        return false;
+        }
+}
+
+static void find_cids(struct message *m)
+{
+        struct part **leaves;
+        size_t n = message_leaves(m, &leaves), htmls = 0;
+
+        m->cids = map_new();
+        if (!m->cids) {
+                message_nomem(m);
+                return;
+        }
+        for (size_t i = 0; i < n && htmls < HTML_PARTS_MAX; i++) {
+                if (!str_eq(leaves[i]->mime->type, STR("text/html")))
+                        continue;
+                htmls++;
+                if (!note_cids(m, part_text(leaves[i])))
+                        message_nomem(m);
+        }
+}
+
+bool message_shows(struct message *m, struct str id)
+{
+        if (!m->cids)
+                find_cids(m);
+        return m->cids && id.n && map_get(m->cids, id);
+}

@@ -1,0 +1,364 @@
+/* The parts of a message: from the tree of offsets to parts with paths and ranges, the leaves in order, wrappers opened.
+ *
+ * What is open so far: message/rfc822, message/global and message/news, with a transfer encoding or without. TNEF, opaque S/MIME
+ * and uuencode inside text are files or text for now. */
+#include "core/message_int.h"
+
+#include "core/mem.h"
+
+bool part_is_leaf(const struct part *p)
+{
+        return p->mime && !p->child;
+}
+
+struct part *part_next(const struct part *p, const struct part *within)
+{
+        if (p->child)
+                return p->child;
+        while (p != within && !p->next)
+                p = p->parent;
+        return p == within ? NULL : p->next;
+}
+
+/* What the numbers of p's children stand behind: RFC 3501 6.4.5 gives a multipart that is the body of a message no number. */
+static struct str number_base(const struct part *p)
+{
+        struct str s = p->path;
+
+        if (str_ends(s, STR(".TEXT")))
+                return str_first(s, s.n - 5);
+        return str_eq(s, STR("TEXT")) ? STR("") : s;
+}
+
+static bool is_multipart(const struct part *p)
+{
+        return p->mime && p->mime->kind == MIME_MULTIPART;
+}
+
+/* The path of p, which is number n among the children of its parent. */
+static bool set_path(struct part *p, unsigned n, struct arena *a)
+{
+        struct str base = number_base(p->parent);
+        const char *dot = base.n ? "." : "";
+
+        if (is_multipart(p->parent) || !is_multipart(p))
+                p->path = arena_printf(a, "%.*s%s%u", STR_FMT(base), dot, n);
+        else
+                p->path = arena_printf(a, "%.*s%sTEXT", STR_FMT(base), dot);
+        return p->path.p;
+}
+
+/* The part of entity e of the bytes `in`, as the last child of parent. */
+static struct part *add_part(struct part *parent, const struct mime *e, struct range in)
+{
+        struct message *m = parent->m;
+        struct part *p = arena_alloc(m->a, sizeof *p);
+
+        if (!p)
+                return NULL;
+        p->m = m;
+        p->parent = parent;
+        p->mime = e;
+        p->depth = parent->depth + 1;
+        p->header = range_sub(in, e->header_at, e->header_n);
+        p->body = range_sub(in, e->body_at, e->body_n);
+        if (!set_path(p, e->index, m->a))
+                return NULL;
+        if (parent->last)
+                parent->last->next = p;
+        else
+                parent->child = p;
+        parent->last = p;
+        m->parts++;
+        return p;
+}
+
+/* The parts of a whole tree of entities, below `top`. Walks both trees at once, without recursion. */
+static bool graft(struct part *top, const struct mime *root, struct range in)
+{
+        const struct mime *e = root;
+        struct part *parent = top;
+
+        for (;;) {
+                struct part *p = add_part(parent, e, in);
+
+                if (!p)
+                        return false;
+                if (e->child) {
+                        e = e->child;
+                        parent = p;
+                        continue;
+                }
+                while (e != root && !e->next) {
+                        e = e->parent;
+                        parent = parent->parent;
+                }
+                if (e == root)
+                        return true;
+                e = e->next;
+        }
+}
+
+static bool feed_file(struct mime_parser *p, struct range r, struct err *e)
+{
+        char *block = mem_alloc(BLOCK_BYTES);
+        bool ok = block || err_nomem(e);
+        ssize_t n;
+
+        for (uint64_t at = 0; ok && at < r.n; at += (uint64_t)n) {
+                n = range_read(r, at, block, BLOCK_BYTES, e);
+                ok = n > 0 && (mime_feed(p, str_make(block, (size_t)n)) || err_nomem(e));
+        }
+        mem_free(block);
+        return ok;
+}
+
+static struct mime *find_structure(struct message *m, struct range r, const struct limits *lim, struct err *e)
+{
+        struct mime_parser *p = mime_new(lim, &m->defects, m->a);
+        struct str bytes;
+        struct mime *root;
+        bool ok;
+
+        if (!p) {
+                err_nomem(e);
+                return NULL;
+        }
+        if (range_in_memory(r, &bytes))
+                ok = mime_feed(p, bytes) || err_nomem(e);
+        else
+                ok = feed_file(p, r, e);
+        root = mime_end(p);
+        if (ok && !root)
+                err_nomem(e);
+        return ok ? root : NULL;
+}
+
+/* Numbers the leaves as RFC 2045 sees them. */
+static bool list_leaves(struct message *m)
+{
+        size_t n = 0;
+
+        for (struct part *p = &m->whole; p; p = part_next(p, &m->whole))
+                n += part_is_leaf(p);
+        m->leaves = arena_alloc(m->a, (n + 1) * sizeof *m->leaves);
+        if (!m->leaves)
+                return false;
+        for (struct part *p = &m->whole; p; p = part_next(p, &m->whole)) {
+                if (!part_is_leaf(p))
+                        continue;
+                m->leaves[m->leaves_n++] = p;
+                p->index = (unsigned)m->leaves_n;
+        }
+        return true;
+}
+
+bool message_parse(struct message *m, struct err *e)
+{
+        struct mime *root;
+
+        if (m->parsed)
+                return true;
+        root = find_structure(m, m->r, &m->lim, e);
+        if (!root)
+                return false;
+        m->whole.path = STR("");
+        if (!graft(&m->whole, root, m->r) || !list_leaves(m))
+                return err_nomem(e);
+        m->whole.header = m->whole.child->header;
+        m->parsed = true;
+        return true;
+}
+
+/* Tries once: a tree that could not be had is a trouble that holds the message. */
+void message_need_tree(struct message *m)
+{
+        struct err e;
+
+        if (!m->parsed && !message_parse(m, &e)) {
+                message_fail(m, &e);
+                m->whole.child = m->whole.last = NULL;
+                m->leaves_n = 0;
+                m->parsed = true;
+        }
+}
+
+struct part *message_root(struct message *m)
+{
+        return &m->whole;
+}
+
+size_t message_leaves(struct message *m, struct part ***out)
+{
+        message_need_tree(m);
+        *out = m->leaves;
+        return m->leaves_n;
+}
+
+static bool wraps_message(const struct part *p)
+{
+        struct str t = p->mime ? p->mime->type : STR("");
+
+        return part_is_leaf(p) && (p->mime->encoding == MIME_BASE64 || p->mime->encoding == MIME_QP ||
+                                   p->mime->encoding == MIME_UU) &&
+               (str_eq(t, STR("message/rfc822")) || str_eq(t, STR("message/global")) || str_eq(t, STR("message/news")));
+}
+
+/* All decoded bytes of p, in memory, with one byte more than `most` when there are too many. */
+static bool decode_whole(struct part *p, uint64_t most, struct buf *out, struct err *e)
+{
+        struct reader *r = part_open(p, e);
+        ssize_t n = 1;
+
+        if (!r)
+                return false;
+        while (n > 0 && out->n <= most) {
+                if (!buf_reserve(out, 64 * 1024)) {
+                        err_nomem(e);
+                        n = -1;
+                        break;
+                }
+                n = reader_read(r, out->p + out->n, 64 * 1024, e);
+                out->n += n > 0 ? (size_t)n : 0;
+        }
+        reader_close(r);
+        return n >= 0;
+}
+
+/* Gives the message a piece of memory to keep for its lifetime. */
+static struct backing *keep_bytes(struct message *m, struct buf *b)
+{
+        struct opened *o = arena_alloc(m->a, sizeof *o);
+        struct backing *bytes;
+
+        if (!o)
+                return NULL;
+        bytes = backing_memory(b->p, b->n);
+        buf_init(b, 0);
+        if (!bytes)
+                return NULL;
+        o->bytes = bytes;
+        o->next = m->opened;
+        m->opened = o;
+        return bytes;
+}
+
+/* What is opened counts against the limits of the message as if it had been there from the start. */
+static bool unwrap(struct part *p, struct buf *b, struct err *e)
+{
+        struct message *m = p->m;
+        struct limits lim = m->lim;
+        struct backing *bytes;
+        struct range in;
+        struct mime *root;
+
+        in.at = 0;
+        in.n = b->n;
+        m->opened_bytes += b->n;
+        bytes = keep_bytes(m, b);
+        if (!bytes)
+                return err_nomem(e);
+        in.in = bytes;
+        lim.depth -= p->depth;
+        lim.parts -= m->parts;
+        root = find_structure(m, in, &lim, e);
+        if (!root)
+                return false;
+        return graft(p, root, in) || err_nomem(e);
+}
+
+void part_unwrap(struct part *p)
+{
+        struct message *m = p->m;
+        struct buf b = BUF_INIT;
+        struct err e;
+        uint64_t left = OPENED_MAX - m->opened_bytes;
+        bool ok;
+
+        if (p->opened || !wraps_message(p))
+                return;
+        p->opened = true;
+        if (p->depth >= m->lim.depth || m->parts >= m->lim.parts) {
+                message_add_defect(m, "limit.opened");
+                return;
+        }
+        ok = decode_whole(p, left, &b, &e);
+        if (ok && b.n > left)
+                message_add_defect(m, "limit.opened");
+        else if (ok)
+                ok = unwrap(p, &b, &e);
+        buf_free(&b);
+        if (!ok)
+                message_fail(m, &e);
+}
+
+/* Numbers of what was inside wrappers follow those of the leaves, so that opening changes no number. */
+static void open_all(struct message *m)
+{
+        unsigned number = (unsigned)m->leaves_n;
+        size_t n = 0;
+
+        for (struct part *p = &m->whole; p; p = part_next(p, &m->whole)) {
+                part_unwrap(p);
+                n += part_is_leaf(p);
+        }
+        m->open_leaves = arena_alloc(m->a, (n + 1) * sizeof *m->open_leaves);
+        if (!m->open_leaves) {
+                message_nomem(m);
+                return;
+        }
+        for (struct part *p = &m->whole; p; p = part_next(p, &m->whole)) {
+                if (!part_is_leaf(p))
+                        continue;
+                if (p->index == 0)
+                        p->index = ++number;
+                m->open_leaves[m->open_leaves_n++] = p;
+        }
+}
+
+size_t message_open_leaves(struct message *m, struct part ***out)
+{
+        message_need_tree(m);
+        if (!m->opened_all)
+                open_all(m);
+        m->opened_all = true;
+        *out = m->open_leaves;
+        return m->open_leaves_n;
+}
+
+size_t message_attachments(struct message *m, struct part ***out)
+{
+        struct part **all;
+        size_t n;
+
+        if (!m->attachments) {
+                n = message_open_leaves(m, &all);
+                m->attachments = arena_alloc(m->a, (n + 1) * sizeof *all);
+                if (!m->attachments)
+                        message_nomem(m);
+                for (size_t i = 0; m->attachments && i < n; i++)
+                        if (part_attached(all[i], NULL))
+                                m->attachments[m->attachments_n++] = all[i];
+        }
+        *out = m->attachments;
+        return m->attachments_n;
+}
+
+size_t part_children(struct part *p, struct part ***out)
+{
+        struct part **list;
+        size_t n = 0;
+
+        message_need_tree(p->m);
+        for (struct part *c = p->child; c; c = c->next)
+                n++;
+        *out = list = arena_alloc(p->m->a, (n + 1) * sizeof *list);
+        if (!list) {
+                message_nomem(p->m);
+                return 0;
+        }
+        n = 0;
+        for (struct part *c = p->child; c; c = c->next)
+                list[n++] = c;
+        return n;
+}

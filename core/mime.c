@@ -1,0 +1,407 @@
+#include "core/mime_int.h"
+
+#include "core/buf.h"
+#include "core/defects.h"
+
+/* A line matters only where it begins: as a field, as the empty line, or with "--". This much of it is looked at; a boundary
+ * line with more trailing blanks than fit is none. */
+enum { LINE_MAX_BYTES = 2048, NAME_MAX_BYTES = 256 };
+
+struct mime_parser {
+        struct limits lim;
+        struct mime_defects *d;
+        struct arena *a;
+        struct mime *root, *open;   /* open: the innermost entity that the bytes belong to */
+        enum { IN_HEADER, IN_BODY, IN_PREAMBLE, IN_EPILOGUE, STOPPED } where;
+        unsigned parts;
+        bool failed;
+
+        struct str chunk;           /* the one being fed, and its offset */
+        uint64_t chunk_at;
+        struct buf head;            /* what earlier chunks had of the open header, at most header_block + 1 bytes */
+        char last;                  /* the byte before the chunk */
+        unsigned eol;               /* length of the line end before the current line: 0 at the start, 1 or 2 */
+        uint64_t newlines;
+
+        enum { LINE_START, LINE_HELD, LINE_SKIP } line;
+        char held[LINE_MAX_BYTES];  /* the beginning of a line that came in more than one chunk */
+        size_t held_n;
+        uint64_t held_at;
+};
+
+/* One line, or as much of it as matters (then it is not whole). */
+struct line {
+        struct str s;               /* without its LF */
+        uint64_t at, next;          /* where it begins, and what follows it */
+        bool whole;
+};
+
+void mime_defect(struct mime_defects *d, const char *name)
+{
+        for (unsigned i = 0; i < d->count; i++)
+                if (strcmp(d->names[i], name) == 0)
+                        return;
+        if (d->count < sizeof d->names / sizeof *d->names)
+                d->names[d->count++] = name;
+}
+
+static bool open_entity(struct mime_parser *p, struct mime *parent, uint64_t at)
+{
+        struct mime *m = arena_alloc(p->a, sizeof *m);
+
+        if (!m)
+                return false;
+        m->parent = parent;
+        m->depth = parent ? parent->depth + 1 : 1;
+        m->index = parent && parent->last ? parent->last->index + 1 : 1;
+        m->header_at = m->body_at = at;
+        if (!parent)
+                p->root = m;
+        else if (parent->last)
+                parent->last->next = m;
+        else
+                parent->child = m;
+        if (parent)
+                parent->last = m;
+        p->parts++;
+        p->open = m;
+        p->where = IN_HEADER;
+        buf_clear(&p->head);
+        return true;
+}
+
+struct mime_parser *mime_new(const struct limits *lim, struct mime_defects *d, struct arena *a)
+{
+        struct mime_parser *p = arena_alloc(a, sizeof *p);
+
+        if (!p)
+                return NULL;
+        p->lim = *lim;
+        p->d = d;
+        p->a = a;
+        p->chunk = STR("");
+        buf_init(&p->head, 0);
+        return open_entity(p, NULL, 0) ? p : NULL;
+}
+
+/* Keeps what the chunk has of the open header, up to offset `end`. One byte more than the limit tells that it is too long. */
+static bool keep_head(struct mime_parser *p, uint64_t end)
+{
+        uint64_t from = p->open->header_at > p->chunk_at ? p->open->header_at : p->chunk_at;
+        uint64_t room = p->lim.header_block + 1 - p->head.n;
+        uint64_t n = end > from ? end - from : 0;
+
+        return buf_add(&p->head, p->chunk.p + (from - p->chunk_at), n < room ? n : room);
+}
+
+/* The bytes of the open header, which ends at `end`: in place when the chunk has them all. */
+static bool head_block(struct mime_parser *p, uint64_t end, struct str *block)
+{
+        uint64_t n = end - p->open->header_at;
+
+        if (p->head.n == 0 && p->open->header_at >= p->chunk_at) {
+                *block = str_make(p->chunk.p + (p->open->header_at - p->chunk_at), n);
+                return true;
+        }
+        if (end > p->chunk_at && !keep_head(p, end))
+                return false;
+        *block = str_first(buf_str(&p->head), n);
+        return true;
+}
+
+/* The open entity's header ends at `end`, and its body begins at `body`. */
+static bool end_header(struct mime_parser *p, uint64_t end, uint64_t body)
+{
+        struct mime *m = p->open;
+        struct str block;
+        bool cut;
+
+        if (!head_block(p, end, &block))
+                return false;
+        cut = block.n > p->lim.header_block;
+        m->header_n = end - m->header_at;
+        m->body_at = body;
+        m->lines = p->newlines + (body > end); /* where the count stood, until the body ends */
+        if (!mime_entity_read(m, str_first(block, p->lim.header_block), cut, &p->lim, p->d, p->a))
+                return false;
+        if (m->kind == MIME_MESSAGE && p->parts >= p->lim.parts) {
+                mime_defect(p->d, "limit.parts");
+                m->kind = MIME_LEAF;
+        }
+        if (m->kind == MIME_MESSAGE)
+                return open_entity(p, m, body);
+        p->where = m->kind == MIME_MULTIPART ? IN_PREAMBLE : IN_BODY;
+        return true;
+}
+
+/* Ends the open entity at `end`; its parent is open then. */
+static void close_entity(struct mime_parser *p, uint64_t end)
+{
+        struct mime *m = p->open;
+
+        if (end < m->body_at)
+                end = m->body_at;
+        m->body_n = end - m->body_at;
+        m->lines = p->newlines - m->lines;
+        if (m->kind == MIME_MULTIPART) {
+                if (p->where != IN_EPILOGUE && p->where != STOPPED)
+                        mime_defect(p->d, "truncated.multipart");
+                if (!m->child) {
+                        mime_defect(p->d, "boundary.empty");
+                        m->kind = MIME_LEAF;
+                }
+        }
+        p->open = m->parent;
+        p->where = IN_BODY;
+}
+
+/* Ends every entity below `until` (NULL: all) at a line that begins at `at`, or at the end of the bytes. `eol` bytes before it
+ * belong to the boundary line. */
+static bool close_below(struct mime_parser *p, const struct mime *until, uint64_t at, unsigned eol)
+{
+        while (p->where == IN_HEADER) {
+                if (at > p->open->header_at)
+                        mime_defect(p->d, "header.unended");
+                if (!end_header(p, at, at)) /* of a message/rfc822: opens the empty message inside */
+                        return false;
+        }
+        while (p->open != until)
+                close_entity(p, at - eol);
+        return true;
+}
+
+/* Is line (without its "--") the boundary of an open multipart? A line that two of them could claim belongs to the one with the
+ * longest boundary ("--x--" ends x, or opens a part of "x--"), and of equal ones to the innermost. */
+static struct mime *find_boundary(struct mime_parser *p, struct str line, bool *closing)
+{
+        struct mime *ends = NULL;
+
+        for (struct mime *m = p->where == IN_EPILOGUE ? p->open->parent : p->open; m; m = m->parent) {
+                struct str b = m->boundary;
+
+                if (m->kind != MIME_MULTIPART || line.n < b.n || memcmp(line.p, b.p, b.n) != 0)
+                        continue;
+                if (line.n == b.n) {
+                        *closing = false;
+                        return m;
+                }
+                if (!ends && line.n == b.n + 2 && line.p[b.n] == '-' && line.p[b.n + 1] == '-')
+                        ends = m;
+        }
+        *closing = true;
+        return ends;
+}
+
+static struct mime *boundary_at(struct mime_parser *p, const struct line *l, bool *closing)
+{
+        struct str rest = str_from(l->s, 2);
+        size_t nul = str_find(rest, '\0');
+
+        if (nul < rest.n) {
+                if (find_boundary(p, str_first(rest, nul), closing))
+                        mime_defect(p->d, "boundary.nul");
+                return NULL;
+        }
+        while (rest.n && (ascii_is_blank(rest.p[rest.n - 1]) || rest.p[rest.n - 1] == '\r'))
+                rest.n--;
+        return find_boundary(p, rest, closing);
+}
+
+static bool cross_boundary(struct mime_parser *p, struct mime *m, bool closing, const struct line *l)
+{
+        if (!close_below(p, m, l->at, p->eol))
+                return false;
+        if (closing) {
+                p->where = IN_EPILOGUE;
+                return true;
+        }
+        if (p->parts >= p->lim.parts) {
+                mime_defect(p->d, "limit.parts");
+                p->where = STOPPED;
+                return true;
+        }
+        return open_entity(p, m, l->next);
+}
+
+/* Could this be the first line of a header? A name and a colon; blanks before and after the name are forgiven (header_split
+ * flags them). Anything else there means that somebody forgot the header. */
+static bool begins_header(struct str line, bool root)
+{
+        size_t i = 0;
+
+        if (root && (str_starts(line, STR("From ")) || str_starts(line, STR(">From "))))
+                return true;
+        while (i < line.n && ascii_is_blank(line.p[i]))
+                i++;
+        if (i == line.n || line.p[i] == ':')
+                return i < line.n || i > 0;
+        for (size_t end = i + NAME_MAX_BYTES; i < line.n && i < end; i++)
+                if (line.p[i] == ':' || ascii_is_blank(line.p[i]) || (line.p[i] < ' ' && line.p[i] > 0))
+                        break;
+        while (i < line.n && ascii_is_blank(line.p[i]))
+                i++;
+        return i < line.n && line.p[i] == ':';
+}
+
+static struct str without_cr(struct str s)
+{
+        return s.n && s.p[s.n - 1] == '\r' ? str_first(s, s.n - 1) : s;
+}
+
+/* A line of the open header. *again: the header had ended before it, so it is the first of the body. */
+static bool header_line(struct mime_parser *p, const struct line *l, bool *again)
+{
+        if (l->whole && without_cr(l->s).n == 0)
+                return end_header(p, l->at, l->next);
+        if (l->at != p->open->header_at || begins_header(without_cr(l->s), !p->open->parent))
+                return true;
+        mime_defect(p->d, "header.missing");
+        *again = true;
+        return end_header(p, l->at, l->at);
+}
+
+/* Outside of all parts: what looks like a part there is shown by some readers and not by others. */
+static void outside_line(struct mime_parser *p, const struct line *l)
+{
+        const char *defect = p->where == IN_PREAMBLE ? "hidden.preamble" : "hidden.epilogue";
+        struct str rest = str_from(l->s, 2);
+
+        if (str_starts_nocase(l->s, STR("content-")))
+                mime_defect(p->d, defect);
+        if (p->where == IN_EPILOGUE && str_starts(l->s, STR("--")) && str_eq(str_trim_right(rest), p->open->boundary))
+                mime_defect(p->d, defect);
+}
+
+static bool take_line(struct mime_parser *p, const struct line *l)
+{
+        bool closing, again = true;
+        struct mime *m;
+
+        if (p->where == STOPPED)
+                return true;
+        if (l->whole && str_starts(l->s, STR("--")) && (m = boundary_at(p, l, &closing)))
+                return cross_boundary(p, m, closing, l);
+        while (p->where == IN_HEADER && again) { /* again: at most once a level of nesting */
+                again = false;
+                if (!header_line(p, l, &again))
+                        return false;
+        }
+        if (p->where == IN_PREAMBLE || p->where == IN_EPILOGUE)
+                outside_line(p, l);
+        return true;
+}
+
+/* The line that begins at chunk offset i matters; looks at it when it is complete, else keeps its beginning. Returns the offset to
+ * go on from; *ok is false when out of memory. */
+static size_t line_begins(struct mime_parser *p, size_t i, bool *ok)
+{
+        struct str rest = str_from(p->chunk, i);
+        size_t n = str_find(rest, '\n');
+        struct line l = { str_first(rest, n), p->chunk_at + i, p->chunk_at + i + n + 1, n <= LINE_MAX_BYTES };
+
+        if (n == rest.n && n <= LINE_MAX_BYTES) {
+                memcpy(p->held, rest.p, n);
+                p->held_n = n;
+                p->held_at = l.at;
+                p->line = LINE_HELD;
+                return p->chunk.n;
+        }
+        l.s = str_first(l.s, LINE_MAX_BYTES);
+        *ok = take_line(p, &l);
+        p->line = LINE_SKIP;
+        return i + n;
+}
+
+/* The same for a line that earlier chunks began. */
+static size_t line_goes_on(struct mime_parser *p, size_t i, bool *ok)
+{
+        struct str rest = str_from(p->chunk, i);
+        size_t n = str_find(rest, '\n'), room = LINE_MAX_BYTES - p->held_n;
+        struct line l = { { p->held, 0 }, p->held_at, p->chunk_at + i + n + 1, n <= room };
+
+        if (n > room)
+                n = room;
+        memcpy(p->held + p->held_n, rest.p, n);
+        p->held_n += n;
+        if (l.whole && n == rest.n)
+                return p->chunk.n;
+        l.s.n = p->held_n;
+        *ok = take_line(p, &l);
+        p->line = LINE_SKIP;
+        return i + n;
+}
+
+/* To the line end, and past it. Here the parser spends its time: lines of bodies. */
+static size_t skip_line(struct mime_parser *p, size_t i)
+{
+        const char *nl = memchr(p->chunk.p + i, '\n', p->chunk.n - i);
+        size_t at;
+
+        if (!nl) {
+                p->line = LINE_SKIP;
+                return p->chunk.n;
+        }
+        at = (size_t)(nl - p->chunk.p);
+        p->eol = (at ? nl[-1] : p->last) == '\r' ? 2 : 1;
+        p->newlines++;
+        p->line = LINE_START;
+        return at + 1;
+}
+
+bool mime_feed(struct mime_parser *p, struct str chunk)
+{
+        bool ok = !p->failed;
+        size_t i = 0;
+
+        p->chunk = chunk;
+        while (ok && i < chunk.n) {
+                if (p->line == LINE_HELD)
+                        i = line_goes_on(p, i, &ok);
+                else if (p->line == LINE_START && (p->where != IN_BODY || chunk.p[i] == '-'))
+                        i = line_begins(p, i, &ok);
+                if (ok && i < chunk.n && p->line != LINE_HELD)
+                        i = skip_line(p, i);
+        }
+        if (ok && p->where == IN_HEADER)
+                ok = keep_head(p, p->chunk_at + chunk.n);
+        if (chunk.n)
+                p->last = chunk.p[chunk.n - 1];
+        p->chunk_at += chunk.n;
+        p->chunk = STR("");
+        if (!ok) {
+                p->failed = true;
+                buf_free(&p->head);
+        }
+        return ok;
+}
+
+size_t mime_header_size(struct str s, bool *ended)
+{
+        struct str rest = s, line = str_take_line(&rest);
+
+        *ended = true;
+        if (line.n == 0 || !begins_header(str_first(line, LINE_MAX_BYTES), true))
+                return 0;
+        for (size_t at = str_find(s, '\n'); at < s.n; at += 1 + str_find(str_from(s, at + 1), '\n')) {
+                rest = str_from(s, at + 1);
+                if (str_starts(rest, STR("\n")) || str_starts(rest, STR("\r\n"))) {
+                        *ended = true;
+                        return at + 1;
+                }
+        }
+        *ended = false;
+        return s.n;
+}
+
+struct mime *mime_end(struct mime_parser *p)
+{
+        struct line l = { { p->held, p->held_n }, p->held_at, p->chunk_at, true };
+        bool ok = !p->failed;
+
+        if (ok && p->line == LINE_HELD)
+                ok = take_line(p, &l);
+        ok = ok && close_below(p, NULL, p->chunk_at, 0);
+        buf_free(&p->head);
+        p->failed = true; /* nothing more may be fed */
+        return ok ? p->root : NULL;
+}

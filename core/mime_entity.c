@@ -1,0 +1,231 @@
+#include "core/mime_int.h"
+
+#include "core/header.h"
+#include "core/params.h"
+
+enum { TYPE_MAX = 255 }; /* RFC 6838 4.2 allows 127 characters on each side of the slash */
+
+static bool has_bare_cr(struct str s)
+{
+        for (size_t at = str_find(s, '\r'); at < s.n; at += 1 + str_find(str_from(s, at + 1), '\r'))
+                if (at + 1 < s.n && s.p[at + 1] != '\n')
+                        return true;
+        return false;
+}
+
+static void note_header(const struct header *h, bool cut, struct mime_defects *d)
+{
+        if (h->odd_names)
+                mime_defect(d, "header.names");
+        if (h->junk)
+                mime_defect(d, "header.junk");
+        if (h->overflow || cut)
+                mime_defect(d, "limit.header");
+        if (str_find(h->block, '\0') < h->block.n)
+                mime_defect(d, "header.nul");
+        if (has_bare_cr(h->block))
+                mime_defect(d, "header.cr");
+}
+
+/* The first field of a name; a second one is a defect (mail that two readers understand in two ways). */
+static const struct field *only(const struct header *h, struct str name, const char *defect, struct mime_defects *d)
+{
+        const struct field *f = header_find(h, name);
+
+        if (f && header_find_after(h, name, f))
+                mime_defect(d, defect);
+        return f;
+}
+
+/* The word of a Content-Transfer-Encoding: comments, blanks and what follows a ';' are dropped, quotes are not. At most out_n
+ * bytes; a longer word is no encoding that anybody knows. */
+static struct str encoding_word(struct str raw, char *out, size_t out_n)
+{
+        size_t n = 0;
+        int comment = 0;
+
+        for (size_t i = 0; i < raw.n && n < out_n; i++) {
+                char c = raw.p[i];
+
+                if (c == '(')
+                        comment++;
+                else if (c == ')' && comment)
+                        comment--;
+                else if (c == ';' && !comment)
+                        break;
+                else if (!comment && (n || !ascii_is_space(c)))
+                        out[n++] = ascii_lower(c);
+        }
+        return str_trim(str_make(out, n));
+}
+
+static enum mime_encoding encoding_of(struct str raw)
+{
+        static const struct {
+                struct str word;
+                enum mime_encoding is;
+        } table[] = {
+                { { "7bit", 4 }, MIME_IDENTITY },
+                { { "8bit", 4 }, MIME_IDENTITY },
+                { { "binary", 6 }, MIME_IDENTITY },
+                { { "", 0 }, MIME_IDENTITY },
+                { { "base64", 6 }, MIME_BASE64 },
+                { { "quoted-printable", 16 }, MIME_QP },
+                { { "x-uuencode", 10 }, MIME_UU },
+                { { "uuencode", 8 }, MIME_UU },
+                { { "x-uue", 5 }, MIME_UU },
+                { { "uue", 3 }, MIME_UU },
+        };
+        char space[40];
+        struct str word = encoding_word(raw, space, sizeof space);
+
+        for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+                if (str_eq(word, table[i].word))
+                        return table[i].is;
+        return MIME_UNKNOWN;
+}
+
+static bool type_shaped(struct str s)
+{
+        size_t slash = str_find(s, '/');
+
+        return s.n <= TYPE_MAX && slash > 0 && slash + 1 < s.n && str_find(str_from(s, slash + 1), '/') == s.n - slash - 1;
+}
+
+/* RFC 2046 5.1.5: in a digest the default is message/rfc822. */
+static struct str default_type(const struct mime *m)
+{
+        if (m->parent && str_eq(m->parent->type, STR("multipart/digest")))
+                return STR("message/rfc822");
+        return STR("text/plain");
+}
+
+static void note_params(const struct params *p, struct mime_defects *d)
+{
+        if (p->defects & PARAMS_SYNTAX)
+                mime_defect(d, "syntax.parameters");
+        if (p->defects & PARAMS_LIMIT)
+                mime_defect(d, "limit.parameters");
+        if (p->defects & (PARAMS_DUPLICATE | PARAMS_AMBIGUOUS))
+                mime_defect(d, "ambiguous.parameter");
+}
+
+/* The boundary as written: RFC 2231 and encoded-words are for other parameters, and a reader that decoded them here would see
+ * other parts than everybody else. RFC 2046 5.1.1: it does not end in a blank. */
+static struct str boundary_of(const struct params *p, struct mime_defects *d)
+{
+        const struct param *b = params_find(p, STR("boundary"));
+        struct str s;
+
+        if (!b)
+                return STR_NONE;
+        for (const struct param *other = b->next; other; other = other->next)
+                if (str_eq(other->name, b->name))
+                        mime_defect(d, "ambiguous.boundary");
+        if ((p->defects & (PARAMS_DUPLICATE | PARAMS_AMBIGUOUS)) || (b->literal.p && !str_eq(b->literal, b->value)))
+                mime_defect(d, "ambiguous.boundary");
+        s = b->literal.p ? b->literal : b->value;
+        while (s.n && ascii_is_space(s.p[s.n - 1]))
+                s.n--;
+        return s;
+}
+
+static bool too_deep(const struct mime *m, const struct limits *lim, struct mime_defects *d)
+{
+        if (m->depth < lim->depth)
+                return false;
+        mime_defect(d, "limit.depth");
+        return true;
+}
+
+static bool make_multipart(struct mime *m, const struct params *p, const struct limits *lim, struct mime_defects *d,
+                           struct arena *a)
+{
+        struct str b = boundary_of(p, d);
+
+        if (m->encoding == MIME_BASE64 || m->encoding == MIME_QP || m->encoding == MIME_UU) {
+                mime_defect(d, "encoding.multipart");
+                m->encoding = MIME_IDENTITY;
+        }
+        if (b.n == 0) {
+                mime_defect(d, "boundary.missing");
+                return true;
+        }
+        if (b.n > lim->boundary) {
+                mime_defect(d, "limit.boundary");
+                return true;
+        }
+        if (too_deep(m, lim, d))
+                return true;
+        m->boundary = arena_str(a, b);
+        if (!m->boundary.p)
+                return false;
+        for (const struct mime *up = m->parent; up; up = up->parent)
+                if (up->kind == MIME_MULTIPART && str_eq(up->boundary, m->boundary))
+                        mime_defect(d, "boundary.equal");
+        m->kind = MIME_MULTIPART;
+        return true;
+}
+
+static bool is_message(struct str type)
+{
+        return str_eq(type, STR("message/rfc822")) || str_eq(type, STR("message/global")) ||
+               str_eq(type, STR("message/news"));
+}
+
+static bool settle(struct mime *m, const struct params *p, const struct limits *lim, struct mime_defects *d, struct arena *a)
+{
+        if (str_starts(m->type, STR("multipart/")))
+                return make_multipart(m, p, lim, d, a);
+        if (str_eq(m->type, STR("message/partial")))
+                mime_defect(d, "message.partial");
+        if (str_eq(m->type, STR("message/external-body")))
+                mime_defect(d, "message.external");
+        if (m->encoding == MIME_UNKNOWN)
+                mime_defect(d, "encoding.unknown");
+        else if (m->encoding == MIME_IDENTITY && is_message(m->type) && !too_deep(m, lim, d))
+                m->kind = MIME_MESSAGE;
+        return true;
+}
+
+static bool read_fields(struct mime *m, const struct header *h, const struct limits *lim, struct mime_defects *d,
+                        struct arena *scratch, struct arena *a)
+{
+        const struct field *type = only(h, STR("content-type"), "duplicate.type", d);
+        const struct field *encoding = only(h, STR("content-transfer-encoding"), "duplicate.encoding", d);
+        struct params p = { 0 };
+
+        m->encoding = encoding ? encoding_of(encoding->raw) : MIME_IDENTITY;
+        if (type && !params_parse(&p, type->raw, lim, scratch))
+                return false;
+        note_params(&p, d);
+        if (type_shaped(p.value)) {
+                m->type = arena_str(a, p.value);
+                if (!m->type.p)
+                        return false;
+        } else {
+                m->type = default_type(m);
+                if (type)
+                        mime_defect(d, "syntax.type");
+        }
+        return settle(m, &p, lim, d, a);
+}
+
+/* In an arena of its own: ten thousand parts, each with a header of ten thousand fields, must not add up. */
+bool mime_entity_read(struct mime *m, struct str block, bool cut, const struct limits *lim, struct mime_defects *d,
+                      struct arena *a)
+{
+        struct arena *scratch = arena_new(0);
+        struct header h = { 0 };
+        bool ok;
+
+        if (!scratch)
+                return false;
+        ok = header_split(&h, block, lim, scratch);
+        if (ok) {
+                note_header(&h, cut, d);
+                ok = read_fields(m, &h, lim, d, scratch, a);
+        }
+        arena_free(scratch);
+        return ok;
+}
