@@ -2,7 +2,11 @@
  *
  * One transaction of it is the point of commitment. Every function may be called from any thread; a transaction holds the ledger
  * for its thread from ledger_begin to ledger_commit or ledger_rollback. Writing functions outside a transaction make their own.
- * Strings given out live in the arena given in. */
+ * The first failure inside a transaction spoils it: ledger_commit then rolls back, releases the ledger and repeats that failure.
+ * A commit whose fate is unknown (the disk failed while it was written) closes the ledger for good: everything after it is the same
+ * failure, and nothing staged is removed; the next start finds out and finishes or cleans.
+ * Strings given out live in the arena given in. Whoever is called for each row may ask and change the ledger; its false ends the
+ * listing, which is no failure. */
 #ifndef CORE_LEDGER_H
 #define CORE_LEDGER_H
 
@@ -31,7 +35,7 @@ struct ledger_account {
         bool sizes_differ;     /* the server's sizes habitually differ from the bytes (W19) */
 };
 bool ledger_account(struct ledger *l, struct str name, struct str mailbox, struct ledger_account *out, struct arena *a,
-                    struct err *e) MUST_CHECK; /* made when missing */
+                    struct err *e) MUST_CHECK; /* made when missing; readonly: id -1, which nothing has */
 bool ledger_account_save(struct ledger *l, const struct ledger_account *acc, struct err *e) MUST_CHECK;
 bool ledger_accounts(struct ledger *l, bool (*f)(void *ctx, const struct ledger_account *acc), void *ctx, struct err *e);
 /* The lock of the account's mailbox, released by the kernel on death; ERR_BUSY when another run has it. Returns a descriptor. */
@@ -73,12 +77,12 @@ bool ledger_mark_deleted(struct ledger *l, const int64_t *ids, size_t n, struct 
 bool ledger_mark_forget(struct ledger *l, int64_t id, struct err *e) MUST_CHECK;
 /* Forgets settled marks not seen since `before`. */
 bool ledger_marks_age(struct ledger *l, int64_t account, int64_t before, struct err *e) MUST_CHECK;
-/* account 0: all. states: bit (1 << mark_state). Called for each in order of first_seen; f returns false to end. */
+/* account 0: all. states: bit (1 << mark_state). Called for each in the order they were first seen; f returns false to end. */
 bool ledger_marks(struct ledger *l, int64_t account, unsigned states, bool (*f)(void *ctx, const struct mark *m), void *ctx,
                   struct err *e);
 bool ledger_marks_count(struct ledger *l, int64_t account, unsigned states, uint64_t *n, struct err *e) MUST_CHECK;
 
-/* The journal: renames committed and not known to be finished, appends likewise. run: the staging's id. */
+/* The journal: renames committed and not known to be finished, appends likewise. run: the staging's id; empty in a listing: all. */
 struct rename_job {
         int64_t id;
         struct str run;
@@ -100,7 +104,7 @@ bool ledger_rename_add(struct ledger *l, struct rename_job *j, struct err *e) MU
 bool ledger_rename_done(struct ledger *l, const int64_t *ids, size_t n, struct err *e) MUST_CHECK;
 bool ledger_renames(struct ledger *l, struct str run, bool (*f)(void *ctx, const struct rename_job *j), void *ctx, struct err *e);
 bool ledger_append_add(struct ledger *l, struct append_job *j, struct err *e) MUST_CHECK;
-bool ledger_append_done(struct ledger *l, int64_t id, struct err *e) MUST_CHECK;
+bool ledger_append_done(struct ledger *l, int64_t id, struct err *e) MUST_CHECK; /* and its spool file, once committed */
 bool ledger_appends(struct ledger *l, struct str run, bool (*f)(void *ctx, const struct append_job *j), void *ctx, struct err *e);
 
 /* The outbox: mail and commands that are durable and not yet done. */
@@ -132,8 +136,9 @@ struct outbox_item {
 bool ledger_outbox_add(struct ledger *l, struct outbox_item *i, struct err *e) MUST_CHECK; /* sets id */
 bool ledger_outbox(struct ledger *l, unsigned states, bool (*f)(void *ctx, const struct outbox_item *i), void *ctx, struct err *e);
 bool ledger_outbox_get(struct ledger *l, int64_t id, struct outbox_item *out, bool *found, struct arena *a, struct err *e) MUST_CHECK;
+/* Counts a try. */
 bool ledger_outbox_retry(struct ledger *l, int64_t id, enum outbox_state state, int64_t next_try, struct str answer, struct err *e) MUST_CHECK;
-/* One recipient's last word (it leaves recipients when done); accepted or refused for good. */
+/* One recipient's last word (it leaves recipients when done); done is accepted when the answer is empty or begins with 2, else refused. */
 bool ledger_outbox_recipient(struct ledger *l, int64_t id, struct str recipient, bool done, struct str answer, struct err *e) MUST_CHECK;
 /* Recipients with their last answers: state 0 open, 1 accepted, 2 refused. */
 bool ledger_outbox_recipients(struct ledger *l, int64_t id, bool (*f)(void *ctx, struct str who, int state, struct str answer), void *ctx, struct err *e);

@@ -1,0 +1,659 @@
+#include "tests/unit/test.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/ledger.h"
+#include "core/mem.h"
+#include "core/sys.h"
+
+static char dir[128];
+static struct err e;
+static struct arena *a;
+
+static void fresh(void)
+{
+        snprintf(dir, sizeof dir, "%s/mm-ledger-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+        if (!mkdtemp(dir))
+                abort();
+        arena_free(a);
+        a = arena_new(0);
+        e = (struct err){ 0 };
+}
+
+static void gone(void)
+{
+        char cmd[256];
+        snprintf(cmd, sizeof cmd, "rm -rf '%s'", dir);
+        if (system(cmd) != 0)
+                abort();
+        arena_free(a);
+        a = NULL;
+}
+
+static const char *in(const char *name)
+{
+        static char path[4][256];
+        static int at;
+        char *p = path[at++ % 4];
+        snprintf(p, 256, "%s/%s", dir, name);
+        return p;
+}
+
+static struct ledger *reopen(struct ledger *l, bool readonly)
+{
+        ledger_close(l);
+        l = ledger_open(dir, readonly, &e);
+        if (!l)
+                printf("open: %s\n", e.text);
+        return l;
+}
+
+static int files(void)
+{
+        char cmd[256];
+        int n = -1;
+        snprintf(cmd, sizeof cmd, "ls -A '%s' | wc -l", dir);
+        FILE *f = popen(cmd, "r");
+        if (!f || fscanf(f, "%d", &n) != 1)
+                n = -1;
+        if (f)
+                pclose(f);
+        return n;
+}
+
+static struct mark mark_of(int64_t account, const char *uid)
+{
+        struct mark m = { .account = account, .uid = str_of(uid), .state = MARK_SEEN, .size = 7, .first_seen = 100, .last_seen = 100,
+                          .reason = STR(""), .spool = STR(""), .origin = STR("") };
+        memset(m.content_hash, uid[0], DIGEST_SIZE);
+        memset(m.header_hash, uid[0] + 1, DIGEST_SIZE);
+        return m;
+}
+
+TEST(made_private)
+{
+        struct stat st;
+        char sub[200];
+
+        fresh();
+        snprintf(sub, sizeof sub, "%s/a/b/state", dir);
+        umask(0);
+        struct ledger *l = ledger_open(sub, false, &e);
+        umask(022);
+        NEED(l);
+        CHECK(stat(ledger_path(l), &st) == 0 && (st.st_mode & 0777) == 0700);
+        CHECK(fstatat(ledger_dir(l), "state.db", &st, 0) == 0 && (st.st_mode & 0777) == 0600);
+        CHECK(fstatat(ledger_dir(l), "state.db-wal", &st, 0) == 0 && (st.st_mode & 0777) == 0600);
+        ledger_close(l);
+        gone();
+}
+
+TEST(D05_state_directory_of_others)
+{
+        fresh();
+        CHECK(chmod(dir, 0777) == 0);
+        CHECK(!ledger_open(dir, false, &e));
+        CHECK(e.code == ERR_USAGE && strstr(e.text, "chmod go-w"));
+        CHECK(chmod(dir, 0700) == 0);
+        if (geteuid() == 0) {
+                CHECK(chown(dir, 12345, 12345) == 0);
+                CHECK(!ledger_open(dir, false, &e));
+                CHECK(e.code == ERR_USAGE && strstr(e.text, "another user"));
+        }
+        gone();
+}
+
+TEST(accounts)
+{
+        struct ledger_account acc, again;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        NEED(ledger_account(l, STR("work"), STR("me@host:995"), &acc, a, &e));
+        CHECK(acc.fresh && acc.last_run == 0 && !acc.sizes_differ);
+        acc.fresh = false;
+        acc.last_run = 5;
+        acc.sizes_differ = acc.no_capa = true;
+        CHECK(ledger_account_save(l, &acc, &e));
+        NEED(ledger_account(l, STR("other"), STR("me@host:995"), &again, a, &e));
+        CHECK(again.id != acc.id && again.fresh);
+        l = reopen(l, false);
+        NEED(l);
+        NEED(ledger_account(l, STR("work"), STR("me@host:995"), &again, a, &e));
+        CHECK(again.id == acc.id && !again.fresh && again.last_run == 5 && again.sizes_differ && again.no_capa && !again.no_pipeline);
+        CHECK_STR(again.mailbox, "me@host:995");
+        ledger_close(l);
+        gone();
+}
+
+static bool count_marks(void *ctx, const struct mark *m)
+{
+        ++*(int *)ctx;
+        return true;
+}
+
+TEST(marks)
+{
+        struct mark m, out;
+        bool found;
+        uint64_t n;
+        int seen = 0;
+        static const uint8_t zero[DIGEST_SIZE];
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        m = mark_of(1, "x");
+        m.uid = str_make("a\0b\xff", 4);
+        m.leave = MARK_LEAVE_AGE, m.leave_age = 99;
+        m.reason = STR("why not");
+        m.state = MARK_HELD, m.spool = STR("0/1"), m.attempts = 2;
+        CHECK(ledger_mark_put(l, &m, &e));
+        m.first_seen = 500, m.last_seen = 500;
+        m.state = MARK_SEEN, m.spool = STR("");
+        CHECK(ledger_mark_put(l, &m, &e));
+        NEED(ledger_mark(l, 1, m.uid, 0, &out, &found, a, &e));
+        NEED(found);
+        CHECK(out.first_seen == 100 && out.last_seen == 500 && out.state == MARK_SEEN && out.leave == MARK_LEAVE_AGE &&
+              out.leave_age == 99 && out.attempts == 2 && out.size == 7);
+        CHECK_BYTES(out.uid, m.uid);
+        CHECK_STR(out.reason, "why not");
+        CHECK(memcmp(out.content_hash, m.content_hash, DIGEST_SIZE) == 0 && memcmp(out.script_hash, zero, DIGEST_SIZE) == 0);
+        CHECK(ledger_mark(l, 1, m.uid, 1, &out, &found, a, &e) && !found);
+        CHECK(ledger_mark(l, 2, m.uid, 0, &out, &found, a, &e) && !found);
+        CHECK(ledger_mark_by_content(l, 1, m.content_hash, &out, &found, a, &e) && found);
+        CHECK(ledger_mark_by_header(l, 1, m.header_hash, &out, &found, a, &e) && found);
+        CHECK(ledger_mark_by_header(l, 1, m.content_hash, &out, &found, a, &e) && !found);
+        CHECK(ledger_mark_by_content(l, 1, zero, &out, &found, a, &e) && !found);
+        int64_t id = 1;
+        CHECK(ledger_mark_deleted(l, &id, 1, &e) && ledger_mark_seen_now(l, &id, 1, 900, &e));
+        CHECK(ledger_mark(l, 1, m.uid, 0, &out, &found, a, &e) && out.deleted && out.last_seen == 900);
+        m = mark_of(1, "held");
+        m.state = MARK_HELD;
+        CHECK(ledger_mark_put(l, &m, &e));
+        CHECK(ledger_marks_age(l, 1, 901, &e));
+        CHECK(ledger_marks(l, 0, ~0u, count_marks, &seen, &e) && seen == 1);
+        CHECK(ledger_marks_count(l, 1, 1u << MARK_HELD, &n, &e) && n == 1);
+        CHECK(ledger_marks_count(l, 1, 1u << MARK_SEEN, &n, &e) && n == 0);
+        CHECK(ledger_marks_count(l, 2, ~0u, &n, &e) && n == 0);
+        ledger_close(l);
+        gone();
+}
+
+struct walk {
+        struct ledger *l;
+        int n;
+        int64_t last;
+        int stop;
+};
+
+/* Changes what it walks over. */
+static bool forget_some(void *ctx, const struct mark *m)
+{
+        struct walk *w = ctx;
+        CHECK(m->id > w->last);
+        w->last = m->id;
+        if (m->id % 2)
+                CHECK(ledger_mark_forget(w->l, m->id, &e));
+        return ++w->n != w->stop;
+}
+
+TEST(listing_while_changing)
+{
+        char uid[32];
+        uint64_t n;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        NEED(ledger_begin(l, &e));
+        for (int i = 0; i < 1000; i++) {
+                snprintf(uid, sizeof uid, "%d", i);
+                struct mark m = mark_of(1 + i % 2, uid);
+                m.state = i % 3 ? MARK_SEEN : MARK_HELD;
+                m.first_seen = 5000 - i; /* the clock went back */
+                NEED(ledger_mark_put(l, &m, &e));
+        }
+        NEED(ledger_commit(l, &e));
+        struct walk w = { l, 0, 0, 0 };
+        CHECK(ledger_marks(l, 1, 1u << MARK_HELD, forget_some, &w, &e));
+        CHECK(w.n == 167);
+        w = (struct walk){ l, 0, 0, 300 };
+        CHECK(ledger_marks(l, 0, ~0u, forget_some, &w, &e) && w.n == 300);
+        w = (struct walk){ l, 0, 0, 0 };
+        CHECK(ledger_marks(l, 0, ~0u, forget_some, &w, &e));
+        CHECK(ledger_marks_count(l, 0, ~0u, &n, &e) && n == 500);
+        ledger_close(l);
+        gone();
+}
+
+TEST(rollback_takes_everything_back)
+{
+        struct mark m = mark_of(1, "u"), out;
+        struct rename_job j = { .run = STR("r"), .staged = STR("s") };
+        bool found;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        NEED(ledger_begin(l, &e));
+        CHECK(!ledger_begin(l, &e) && e.code == ERR_USAGE);
+        CHECK(ledger_mark_put(l, &m, &e) && ledger_rename_add(l, &j, &e) && ledger_store_set(l, STR("s"), STR("k"), STR("v"), 0, &e));
+        ledger_rollback(l);
+        CHECK(ledger_mark(l, 1, m.uid, 0, &out, &found, a, &e) && !found);
+        NEED(ledger_begin(l, &e));
+        CHECK(ledger_mark_put(l, &m, &e));
+        CHECK(ledger_commit(l, &e));
+        l = reopen(l, false);
+        CHECK(ledger_mark(l, 1, m.uid, 0, &out, &found, a, &e) && found);
+        ledger_close(l);
+        gone();
+}
+
+/* A failure inside spoils the whole, whatever the caller made of it. */
+TEST(a_failed_part_spoils_the_transaction)
+{
+        struct mark m = mark_of(1, "u"), out;
+        bool found;
+        struct str huge = { "x", (size_t)3 << 30 };
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        NEED(ledger_begin(l, &e));
+        CHECK(ledger_mark_put(l, &m, &e));
+        CHECK(!ledger_store_set(l, STR("s"), STR("k"), huge, 0, NULL));
+        CHECK(!ledger_mark_put(l, &m, &e) && e.code == ERR_LIMIT);
+        CHECK(!ledger_commit(l, &e) && e.code == ERR_LIMIT);
+        CHECK(ledger_mark(l, 1, m.uid, 0, &out, &found, a, &e) && !found);
+        CHECK(ledger_mark_put(l, &m, &e));
+        ledger_close(l);
+        gone();
+}
+
+static bool count_renames(void *ctx, const struct rename_job *j)
+{
+        *(int *)ctx += (int)j->id;
+        return true;
+}
+
+static bool same_append(void *ctx, const struct append_job *j)
+{
+        const struct append_job *want = ctx;
+        CHECK(j->id == want->id && j->offset == want->offset && j->length == want->length && j->dev == want->dev);
+        CHECK_BYTES(j->path, want->path);
+        return true;
+}
+
+TEST(journal)
+{
+        struct rename_job j = { .run = STR("a"), .staged_dir = STR("/x/tmp"), .staged = STR("s"), .target_dir = STR("/x/new"),
+                                .target = STR("t"), .dev = UINT64_MAX, .ino = 3, .numbered = true };
+        struct append_job p = { .run = STR("b"), .path = STR("/m"), .staged = STR("b/1"), .dev = 1, .offset = 1ull << 40, .length = 9 };
+        int sum = 0;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        CHECK(ledger_rename_add(l, &j, &e) && j.id == 1 && ledger_rename_add(l, &j, &e) && j.id == 2);
+        j.run = STR("b");
+        CHECK(ledger_rename_add(l, &j, &e) && ledger_append_add(l, &p, &e));
+        CHECK(ledger_renames(l, STR("a"), count_renames, &sum, &e) && sum == 3);
+        sum = 0;
+        CHECK(ledger_renames(l, STR_NONE, count_renames, &sum, &e) && sum == 6);
+        int64_t ids[2] = { 1, 3 };
+        CHECK(ledger_rename_done(l, ids, 2, &e));
+        sum = 0;
+        CHECK(ledger_renames(l, STR_NONE, count_renames, &sum, &e) && sum == 2);
+        CHECK(ledger_appends(l, STR("b"), same_append, &p, &e));
+        CHECK(ledger_append_done(l, p.id, &e));
+        ledger_close(l);
+        gone();
+}
+
+static bool same_recipient(void *ctx, struct str who, int state, struct str answer)
+{
+        char line[64];
+        snprintf(line, sizeof line, "%.*s %d %.*s;", STR_FMT(who), state, STR_FMT(answer));
+        strcat(ctx, line);
+        return true;
+}
+
+static bool sum_items(void *ctx, const struct outbox_item *i)
+{
+        *(int *)ctx += (int)i->id * 100 + (int)i->recipient_count;
+        return true;
+}
+
+static void put_file(int at, const char *name)
+{
+        int fd = openat(at, name, O_CREAT | O_WRONLY, 0600);
+        CHECK(fd >= 0);
+        close(fd);
+}
+
+TEST(outbox)
+{
+        struct str to[] = { STR("a@x"), STR("b@x"), STR("c@x") }, argv[] = { STR("cmd"), STR(""), STR("-x y") };
+        struct outbox_item mail = { .action = STR("00ff"), .kind = OUTBOX_MAIL, .state = OUTBOX_WAITING, .created = 9, .next_try = 9,
+                                    .recipients = to, .recipient_count = 3, .spool = STR("1/1"), .sender = STR("") };
+        struct outbox_item cmd = { .kind = OUTBOX_COMMAND, .state = OUTBOX_READY, .argv = argv, .argc = 3, .spool = STR("1/1") }, out;
+        char seen[256] = "";
+        bool found;
+        uint64_t n;
+        int sum = 0;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        CHECK(mkdirat(ledger_dir(l), "spool", 0700) == 0 && mkdirat(ledger_dir(l), "spool/1", 0700) == 0);
+        put_file(ledger_dir(l), "spool/1/1");
+        NEED(ledger_outbox_add(l, &mail, &e) && ledger_outbox_add(l, &cmd, &e));
+        CHECK(ledger_outbox(l, ~0u, sum_items, &sum, &e) && sum == 303);
+        NEED(ledger_outbox_get(l, cmd.id, &out, &found, a, &e) && found);
+        NEED(out.argc == 3);
+        CHECK_STR(out.argv[0], "cmd");
+        CHECK_STR(out.argv[1], "");
+        CHECK_STR(out.argv[2], "-x y");
+        CHECK(ledger_outbox_recipient(l, mail.id, to[0], true, STR("250 ok"), &e));
+        CHECK(ledger_outbox_recipient(l, mail.id, to[1], true, STR("550 no"), &e));
+        CHECK(ledger_outbox_recipient(l, mail.id, to[2], false, STR("451 later"), &e));
+        CHECK(ledger_outbox_retry(l, mail.id, OUTBOX_WAITING, 77, STR("451"), &e));
+        NEED(ledger_outbox_get(l, mail.id, &out, &found, a, &e) && found);
+        CHECK(out.recipient_count == 1 && out.tries == 1 && out.next_try == 77);
+        CHECK_STR(out.recipients[0], "c@x");
+        CHECK(ledger_outbox_recipients(l, mail.id, same_recipient, seen, &e));
+        CHECK_STR(str_of(seen), "a@x 1 250 ok;b@x 2 550 no;c@x 0 451 later;");
+        CHECK(ledger_outbox_release(l, cmd.id, &n, &e) && n == 0);
+        CHECK(ledger_outbox_release(l, 0, &n, &e) && n == 1);
+        CHECK(ledger_outbox_get(l, mail.id, &out, &found, a, &e) && out.state == OUTBOX_READY);
+        /* the spool file stays while the other needs it, and until the transaction has committed */
+        CHECK(ledger_outbox_remove(l, mail.id, &e) && faccessat(ledger_dir(l), "spool/1/1", F_OK, 0) == 0);
+        NEED(ledger_begin(l, &e));
+        CHECK(ledger_outbox_remove(l, cmd.id, &e));
+        ledger_rollback(l);
+        CHECK(faccessat(ledger_dir(l), "spool/1/1", F_OK, 0) == 0);
+        NEED(ledger_begin(l, &e));
+        CHECK(ledger_outbox_remove(l, cmd.id, &e) && faccessat(ledger_dir(l), "spool/1/1", F_OK, 0) == 0);
+        NEED(ledger_commit(l, &e));
+        CHECK(faccessat(ledger_dir(l), "spool/1/1", F_OK, 0) != 0);
+        CHECK(ledger_outbox_get(l, cmd.id, &out, &found, a, &e) && !found);
+        sum = 0;
+        CHECK(ledger_outbox(l, ~0u, sum_items, &sum, &e) && sum == 0);
+        ledger_close(l);
+        gone();
+}
+
+static bool join_pairs(void *ctx, struct str key, struct str value)
+{
+        char line[64];
+        snprintf(line, sizeof line, "%.*s=%.*s;", STR_FMT(key), STR_FMT(value));
+        strcat(ctx, line);
+        return true;
+}
+
+TEST(stores)
+{
+        struct str v;
+        char all[256] = "";
+        bool found;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        CHECK(ledger_store_set(l, STR("s"), STR("k"), STR("1"), 0, &e) && ledger_store_set(l, STR("s"), STR("k"), STR("2"), 0, &e));
+        CHECK(ledger_store_set(l, STR("s"), STR(""), str_make("\0x", 2), sys_now() + 100, &e));
+        CHECK(ledger_store_set(l, STR("s"), STR("old"), STR("2"), sys_now() - 1, &e));
+        CHECK(ledger_store_set(l, STR("t"), STR("k"), STR("other"), 0, &e));
+        CHECK(ledger_store_get(l, STR("s"), STR("k"), &v, &found, a, &e) && found);
+        CHECK_STR(v, "2");
+        CHECK(ledger_store_get(l, STR("s"), STR(""), &v, &found, a, &e) && found);
+        CHECK_BYTES(v, str_make("\0x", 2));
+        CHECK(ledger_store_get(l, STR("s"), STR("old"), &v, &found, a, &e) && !found);
+        CHECK(ledger_store_set(l, STR("s"), STR(""), STR("e"), 0, &e));
+        CHECK(ledger_store_each(l, STR("s"), join_pairs, all, &e));
+        CHECK_STR(str_of(all), "=e;k=2;");
+        CHECK(ledger_store_remove(l, STR("s"), STR("k"), &e) && ledger_store_get(l, STR("s"), STR("k"), &v, &found, a, &e) && !found);
+        ledger_close(l);
+        gone();
+}
+
+TEST(readonly_makes_no_files)
+{
+        struct ledger_account acc;
+        struct str v;
+        bool found;
+
+        fresh();
+        CHECK(rmdir(dir) == 0);
+        struct ledger *l = reopen(NULL, true);
+        NEED(l);
+        CHECK(ledger_dir(l) == -1 && access(dir, F_OK) != 0);
+        CHECK(ledger_account(l, STR("w"), STR("m"), &acc, a, &e) && acc.id == -1 && acc.fresh);
+        CHECK(!ledger_store_set(l, STR("s"), STR("k"), STR("1"), 0, &e) && e.code == ERR_USAGE);
+        CHECK(!ledger_begin(l, &e) && e.code == ERR_USAGE);
+        int fd = ledger_lock(l, STR("m"), &e);
+        CHECK(fd >= 0);
+        close(fd);
+        CHECK(access(dir, F_OK) != 0);
+        struct ledger *w = reopen(NULL, false);
+        NEED(w);
+        CHECK(ledger_store_set(w, STR("s"), STR("k"), STR("1"), 0, &e));
+        l = reopen(l, true); /* beside a writer */
+        NEED(l);
+        CHECK(ledger_store_get(l, STR("s"), STR("k"), &v, &found, a, &e) && found);
+        ledger_close(w);
+        ledger_close(l);
+        CHECK(files() <= 3);
+        w = reopen(NULL, false); /* without one, the writer left last */
+        ledger_close(w);
+        CHECK(files() == 1);
+        l = reopen(NULL, true);
+        NEED(l);
+        CHECK(ledger_store_get(l, STR("s"), STR("k"), &v, &found, a, &e) && found);
+        CHECK(files() == 1);
+        /* and sees what a writer that comes later does */
+        w = reopen(NULL, false);
+        NEED(w);
+        CHECK(ledger_store_set(w, STR("s"), STR("k"), STR("2"), 0, &e));
+        CHECK(ledger_store_get(l, STR("s"), STR("k"), &v, &found, a, &e) && found);
+        CHECK_STR(v, "2");
+        ledger_close(l);
+        ledger_close(w);
+        gone();
+}
+
+TEST(D06_newer_schema_is_refused)
+{
+        sqlite3 *db;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        ledger_close(l);
+        CHECK(sqlite3_open(in("state.db"), &db) == SQLITE_OK && sqlite3_exec(db, "PRAGMA user_version = 99", 0, 0, 0) == SQLITE_OK);
+        sqlite3_close(db);
+        CHECK(!ledger_open(dir, false, &e) && e.code == ERR_USAGE && strstr(e.text, "newer"));
+        CHECK(!ledger_open(dir, true, &e) && e.code == ERR_USAGE && strstr(e.text, "newer"));
+        gone();
+}
+
+TEST(D06_damaged_state)
+{
+        char junk[4096];
+        struct stat st;
+        int fd;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        for (int i = 0; i < 200; i++) {
+                snprintf(junk, sizeof junk, "%d-%0*d", i, 500, i);
+                CHECK(ledger_store_set(l, STR("s"), str_of(junk), STR("v"), 0, &e));
+        }
+        ledger_close(l);
+        memset(junk, 0x55, sizeof junk);
+        fd = open(in("state.db"), O_WRONLY);
+        CHECK(fstat(fd, &st) == 0 && pwrite(fd, junk, sizeof junk, st.st_size / 2 / 4096 * 4096) == sizeof junk);
+        CHECK(!ledger_open(dir, false, &e) && e.code == ERR_IO && strstr(e.text, "damaged") && strstr(e.text, ".recover"));
+        CHECK(!ledger_open(dir, true, &e) && e.code == ERR_IO && strstr(e.text, "damaged"));
+        CHECK(pwrite(fd, junk, sizeof junk, 0) == sizeof junk);
+        CHECK(!ledger_open(dir, false, &e) && e.code == ERR_IO && strstr(e.text, "damaged"));
+        CHECK(ftruncate(fd, 0) == 0 && mkdir(in("spool"), 0700) == 0);
+        CHECK(!ledger_open(dir, false, &e) && e.code == ERR_IO && strstr(e.text, "empty"));
+        CHECK(rmdir(in("spool")) == 0);
+        l = reopen(NULL, false);
+        CHECK(l);
+        ledger_close(l);
+        close(fd);
+        gone();
+}
+
+TEST(D07_the_lock_dies_with_its_holder)
+{
+        int ready[2], status;
+        char c;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        CHECK(pipe(ready) == 0);
+        pid_t child = fork();
+        if (child == 0) {
+                struct ledger *mine = ledger_open(dir, false, &e);
+                int fd = mine ? ledger_lock(mine, STR("me@host:995"), &e) : -1;
+                if (write(ready[1], fd >= 0 ? "+" : "-", 1) == 1)
+                        pause();
+                _exit(0);
+        }
+        CHECK(read(ready[0], &c, 1) == 1 && c == '+');
+        CHECK(ledger_lock(l, STR("me@host:995"), &e) == -1 && e.code == ERR_BUSY && strstr(e.text, "me@host:995"));
+        int other = ledger_lock(l, STR("you@host:995"), &e);
+        CHECK(other >= 0);
+        close(other);
+        CHECK(kill(child, 9) == 0 && waitpid(child, &status, 0) == child);
+        int fd = ledger_lock(l, STR("me@host:995"), &e);
+        CHECK(fd >= 0);
+        close(fd);
+        close(ready[0]), close(ready[1]);
+        ledger_close(l);
+        gone();
+}
+
+/* What was committed survives a kill; what was not is gone. */
+TEST(killed_between)
+{
+        struct str v;
+        bool found;
+        int status;
+
+        fresh();
+        pid_t child = fork();
+        if (child == 0) {
+                struct ledger *mine = ledger_open(dir, false, &e);
+                bool ok = mine && ledger_store_set(mine, STR("s"), STR("done"), STR("1"), 0, &e) && ledger_begin(mine, &e) &&
+                          ledger_store_set(mine, STR("s"), STR("half"), STR("1"), 0, &e);
+                _exit(ok ? 0 : 1);
+        }
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+        struct ledger *l = reopen(NULL, true); /* first only looked at: the WAL of the dead is read and stays */
+        NEED(l);
+        CHECK(ledger_store_get(l, STR("s"), STR("done"), &v, &found, a, &e) && found);
+        l = reopen(l, false);
+        NEED(l);
+        CHECK(ledger_store_get(l, STR("s"), STR("done"), &v, &found, a, &e) && found);
+        CHECK(ledger_store_get(l, STR("s"), STR("half"), &v, &found, a, &e) && !found);
+        ledger_close(l);
+        gone();
+}
+
+static atomic_int trouble;
+static void *work(void *arg)
+{
+        struct ledger *l = arg;
+        struct arena *mine = arena_new(0);
+        struct err why;
+        struct str v, key = STR("n");
+        bool found;
+        char n[16];
+
+        for (int i = 0; i < 50; i++) {
+                if (!ledger_begin(l, &why) || !ledger_store_get(l, STR("s"), key, &v, &found, mine, &why)) {
+                        trouble++;
+                        break;
+                }
+                snprintf(n, sizeof n, "%d", (found ? atoi(v.p) : 0) + 1);
+                if (!ledger_store_set(l, STR("s"), key, str_of(n), 0, &why) || !ledger_commit(l, &why))
+                        trouble++;
+                if (!ledger_store_get(l, STR("s"), key, &v, &found, mine, &why))
+                        trouble++;
+        }
+        arena_free(mine);
+        return NULL;
+}
+
+/* Threads of one process, and another process: each transaction is alone. */
+TEST(transactions_are_alone)
+{
+        pthread_t t[4];
+        struct str v;
+        bool found;
+        int status;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        pid_t child = fork();
+        if (child == 0) {
+                struct ledger *mine = ledger_open(dir, false, &e);
+                if (mine)
+                        work(mine);
+                _exit(!mine || trouble);
+        }
+        for (int i = 0; i < 4; i++)
+                NEED(pthread_create(&t[i], NULL, work, l) == 0);
+        for (int i = 0; i < 4; i++)
+                pthread_join(t[i], NULL);
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+        CHECK(trouble == 0);
+        CHECK(ledger_store_get(l, STR("s"), STR("n"), &v, &found, a, &e) && found);
+        CHECK_STR(v, "250");
+        ledger_close(l);
+        gone();
+}
+
+TEST(D11_allocations_fail)
+{
+        struct str to[] = { STR("a@x") };
+        struct outbox_item mail = { .kind = OUTBOX_MAIL, .state = OUTBOX_READY, .recipients = to, .recipient_count = 1 }, out;
+        struct mark m = mark_of(1, "u");
+        bool found, ok = false;
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        CHECK(ledger_outbox_add(l, &mail, &e) && ledger_mark_put(l, &m, &e));
+        for (size_t n = 1; !ok; n++) {
+                struct arena *mine = arena_new(0);
+                int seen = 0;
+                NEED(mine);
+                mem_fail_at(n);
+                ok = ledger_outbox_get(l, mail.id, &out, &found, mine, &e) && ledger_marks(l, 0, ~0u, count_marks, &seen, &e) &&
+                     ledger_outbox(l, ~0u, sum_items, &seen, &e);
+                mem_fail_at(0);
+                CHECK(ok || e.code == ERR_NOMEM);
+                arena_free(mine);
+                NEED(n < 1000);
+        }
+        ledger_close(l);
+        gone();
+}
+
+TEST_MAIN
