@@ -211,8 +211,11 @@ static struct str decoded(struct reader *r, struct str s)
                 *r->defects |= ADDR_CHARSET;
         if (words & WORDS_LIMIT)
                 *r->defects |= ADDR_LIMIT;
+        out = out.p ? str_trim(out) : out;
+        if (out.n > 0)
+                out = arena_str(r->a, out); /* it may be the buffer's bytes */
         r->nomem |= !out.p;
-        return str_trim(out);
+        return out;
 }
 
 static bool is_atext(char c)
@@ -287,9 +290,13 @@ static void put_address(struct reader *r, struct addr *o, struct str spec)
                 r->nomem = true;
                 return;
         }
+        o->written = arena_str(r->a, o->addr);
+        r->nomem |= !o->written.p;
         p = (char *)(uintptr_t)o->addr.p;
         for (size_t i = local.n + 1; i < o->addr.n; i++)
                 p[i] = ascii_lower(p[i]);
+        if (is_dot_atom(o->user)) /* not in the buffer any more */
+                o->user = str_first(o->addr, local.n);
         o->domain = str_from(o->addr, local.n + 1);
         o->valid = true;
 }
@@ -304,7 +311,9 @@ static struct str displayed(struct reader *r, struct str s)
         for (size_t i = 0; i < b.n; i++) {
                 unsigned char c = (unsigned char)b.p[i];
 
-                if (c < 32 || c == 127)
+                if (ascii_is_space((char)c))
+                        buf_add_char(&out, ' ');
+                else if (c < 32 || c == 127)
                         buf_add(&out, "\xef\xbf\xbd", 3);
                 else
                         buf_add_char(&out, (char)c);
@@ -339,10 +348,9 @@ static void respec(struct reader *r)
                 bool read = read_piece(r);
 
                 r->phrase.n = phrase;
-                if (!read) {
+                if (!read) { /* a separator, which no address has: it will be none */
                         add_spec(r, r->rest.p[0]);
                         r->rest = str_from(r->rest, 1);
-                        r->junk = true;
                 }
         }
         r->rest = rest;
@@ -372,6 +380,7 @@ static void fill(struct reader *r, struct addr *o, struct str all)
                 o->addr = displayed(r, r->angle && !r->junk ? r->inside : all);
         else
                 o->addr = displayed(r, buf_str(&r->spec));
+        o->written = o->addr;
 }
 
 /* The end of a mailbox, at r->rest. Nothing but blanks and comments is none. */
@@ -381,6 +390,8 @@ static void end_mailbox(struct reader *r)
         struct addr *o;
 
         if (!r->angle && r->spec.n == 0)
+                return;
+        if (r->angle && str_trim(r->inside).n == 0 && str_trim(buf_str(&r->phrase)).n == 0) /* "<>": nobody */
                 return;
         if (r->count == r->lim->addresses) {
                 *r->defects |= ADDR_LIMIT;
