@@ -391,7 +391,7 @@ static void end_mailbox(struct reader *r)
 
         if (!r->angle && r->spec.n == 0)
                 return;
-        if (r->angle && str_trim(r->inside).n == 0 && str_trim(buf_str(&r->phrase)).n == 0) /* "<>": nobody */
+        if (r->angle && !r->junk && str_trim(r->inside).n == 0 && str_trim(buf_str(&r->phrase)).n == 0) /* "<>": nobody */
                 return;
         if (r->count == r->lim->addresses) {
                 *r->defects |= ADDR_LIMIT;
