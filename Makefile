@@ -56,8 +56,71 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/libcore.a
 unit-%: $(BUILD)/unit/test_%
 	$<
 
-.PHONY: unit
+.PHONY: unit units
+units: $(UNIT)
 unit: $(UNIT)
 	@for t in $(UNIT); do echo "# $$t"; $$t || exit 1; done
+
+# ---- what a user types ----
+
+# Debian 12 packages: to build and run; and what the tests and the figures need beside that.
+PACKAGES := gcc libc6-dev make pkg-config lua5.4 liblua5.4-dev libssl-dev libsqlite3-dev libmagic-dev libarchive-dev libpcre2-dev \
+            libgsasl-dev libgumbo-dev ca-certificates openssl
+PACKAGES_TEST  := $(PACKAGES) clang python3 dovecot-core dovecot-pop3d postfix strace procps mandoc
+PACKAGES_BENCH := $(PACKAGES_TEST) mpop fdm libgmime-3.0-dev time
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# $(call install,PACKAGES): only what is missing, and no package list is fetched when nothing is.
+install = @missing=$$(dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' $(1) 2>/dev/null | sed -n 's/^ii *//p' | \
+	sort > /tmp/.mm-have.$$$$; printf '%s\n' $(1) | sort | comm -23 - /tmp/.mm-have.$$$$; rm -f /tmp/.mm-have.$$$$); \
+	[ -z "$$missing" ] || { echo "installing:" $$missing; $(SUDO) apt-get update -qq && \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+
+.PHONY: setup setup-test setup-bench
+setup:
+	$(call install,$(PACKAGES))
+setup-test:
+	$(call install,$(PACKAGES_TEST))
+setup-bench:
+	$(call install,$(PACKAGES_BENCH))
+
+.PHONY: demo test check bench install uninstall lint help clean
+demo: setup
+	@$(MAKE) --no-print-directory -s all
+	@sh examples/demo.sh $(BUILD)/mailmill
+
+test: setup-test
+	@$(MAKE) --no-print-directory check
+
+check:
+	@python3 tests/run.py
+
+bench: setup-bench
+	@$(MAKE) --no-print-directory -s all
+	@python3 tests/bench/bench.py
+
+lint: all
+	@python3 tests/tools/lint.py
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/mailmill/scripts $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(BUILD)/mailmill $(DESTDIR)$(PREFIX)/bin/mailmill
+	install -m 644 scripts/*.lua $(DESTDIR)$(PREFIX)/share/mailmill/scripts
+	install -m 644 $(BUILD)/mailmill.1 $(DESTDIR)$(PREFIX)/share/man/man1/mailmill.1
+
+uninstall:
+	rm -rf $(DESTDIR)$(PREFIX)/bin/mailmill $(DESTDIR)$(PREFIX)/share/mailmill $(DESTDIR)$(PREFIX)/share/man/man1/mailmill.1
+
+help:
+	@echo 'make demo      install what is missing, build, and show mailmill at work on sample mail'
+	@echo 'make test      install what is missing, and run every test'
+	@echo 'make           build $(BUILD)/mailmill'
+	@echo 'make check     the tests, nothing installed before'
+	@echo 'make unit-NAME one unit test; make lint: the rules of the house; make bench: figures against peers'
+	@echo 'make install   PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
+	@echo 'CC=clang, SANITIZE=address,undefined or thread, BUILD=dir choose the build'
+
+clean:
+	rm -rf build build-*
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Runs every test and ends with a line that counts them. usage: run.py [STEP ...] (names as printed; default all)
+
+Each step is a command that ends with "N passed, N failed[, N skipped]"; one that does not, or that exits with a failure and counts none, is
+one failed test. Everything a step prints is kept in BUILD/test-STEP.log and shown when it fails."""
+import os, re, subprocess, sys, time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+COUNT = re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
+JOBS = "-j%d" % (os.cpu_count() or 2)
+ASAN = ["BUILD=build-asan", "SANITIZE=address,undefined", "OPT=-O1 -g"]
+TSAN = ["BUILD=build-tsan", "SANITIZE=thread", "OPT=-O1 -g"]
+TSAN_UNITS = ["pool", "map", "run", "staging", "pop3_source", "secret"]  # where threads meet
+
+
+def make(*args):
+    return ["make", "-s", JOBS, *args]
+
+
+def programs(build, sub="unit", only=None):
+    d = os.path.join(TOP, build, sub)
+    names = sorted(f for f in (os.listdir(d) if os.path.isdir(d) else []) if re.fullmatch(r"test_\w+", f))
+    return [os.path.join(d, n) for n in names if only is None or n[5:] in only]
+
+
+def steps():
+    """(name, [commands]); a command may be a function that gives a list of them, asked when its turn has come."""
+    yield "build", [make("all", "units")]
+    yield "build-clang", [make("BUILD=build-clang", "CC=clang", "all")]
+    yield "lint", [make("lint")]
+    yield "build-asan", [make(*ASAN, "all", "units", "lua-tests")]
+    yield "unit", [lambda: [[p] for p in programs("build-asan")]]
+    yield "lua", [lambda: [[p] for p in programs("build-asan", "lua")]]
+    yield "build-tsan", [make(*TSAN, "build-tsan/libcore.a", *["build-tsan/unit/test_" + u for u in TSAN_UNITS
+                                                              if os.path.exists(TOP + "/tests/unit/test_%s.c" % u)])]
+    yield "threads", [lambda: [[p] for p in programs("build-tsan", "unit", TSAN_UNITS)]]
+    for name in ("lua", "scripts", "lessons", "mail", "fuzz", "e2e"):
+        path = os.path.join(TOP, "tests", name, "run.py")
+        if os.path.exists(path):
+            yield name + "-run", [["python3", path]]
+
+
+def run(name, cmd, log):
+    env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=0", UBSAN_OPTIONS="print_stacktrace=1", LC_ALL="C.UTF-8")
+    p = subprocess.run(cmd, cwd=TOP, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    out = p.stdout.decode("utf-8", "replace")
+    log.write("$ %s\n%s\n" % (" ".join(cmd), out))
+    found = COUNT.findall(out)
+    if found and not (p.returncode and found[-1][1] == "0"):
+        passed, failed, skipped = (int(x or 0) for x in found[-1])
+    else:
+        passed, failed, skipped = int(p.returncode == 0), int(p.returncode != 0), 0
+    if failed:
+        print("---- %s: %s" % (name, " ".join(cmd)))
+        print(out[-6000:])
+    for line in re.findall(r"^skipped: .*$", out, re.M):
+        print(line)
+    return passed, failed, skipped
+
+
+def main():
+    wanted, total = sys.argv[1:], [0, 0, 0]
+    for name, commands in steps():
+        if wanted and name not in wanted:
+            continue
+        began, count = time.monotonic(), [0, 0, 0]
+        os.makedirs(os.path.join(TOP, "build"), exist_ok=True)
+        with open(os.path.join(TOP, "build", "test-%s.log" % name), "w") as log:
+            for c in commands:
+                for cmd in c() if callable(c) else [c]:
+                    count = [a + b for a, b in zip(count, run(name, cmd, log))]
+        print("%-12s %5d passed %3d failed %3d skipped  %6.1f s" % (name, *count, time.monotonic() - began), flush=True)
+        total = [a + b for a, b in zip(total, count)]
+        if name.startswith("build") and count[1]:
+            break
+    print("%d passed, %d failed, %d skipped" % tuple(total))
+    sys.exit(1 if total[1] or not total[0] else 0)
+
+
+main()
