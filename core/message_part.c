@@ -155,7 +155,7 @@ static bool read_facts(struct part *p, struct str block, struct arena *a)
                 p->charset = kept_lower(p->m, charset);
         else if (str_starts(p->mime->type, STR("text/")))
                 p->charset = STR("us-ascii"); /* RFC 2046 4.1.2 */
-        p->disposition = disposition.value.n ? kept_lower(p->m, disposition.value) : STR_NONE;
+        p->disposition = kept_lower(p->m, disposition.value); /* a field that says nothing is empty, not absent */
         read_name(p, &type, &disposition);
         read_id(p, &h);
         return true;

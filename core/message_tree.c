@@ -8,7 +8,7 @@
 
 bool part_is_leaf(const struct part *p)
 {
-        return p->mime && !p->child;
+        return p->mime && p->mime->kind == MIME_LEAF && !p->child;
 }
 
 struct part *part_next(const struct part *p, const struct part *within)

@@ -3,8 +3,8 @@
 #include "core/buf.h"
 #include "core/defects.h"
 
-/* A line matters only where it begins: as a field, as the empty line, or with "--". This much of it is looked at; a boundary
- * line with more trailing blanks than fit is none. */
+/* A line matters only where it begins: as a field, as the empty line, or with "--". This much of it is looked at, beside what a
+ * boundary may have; a boundary line with more than that behind the boundary is none. */
 enum { LINE_MAX_BYTES = 2048, NAME_MAX_BYTES = 256 };
 
 struct mime_parser {
@@ -24,8 +24,8 @@ struct mime_parser {
         uint64_t newlines;
 
         enum { LINE_START, LINE_HELD, LINE_SKIP } line;
-        char held[LINE_MAX_BYTES];  /* the beginning of a line that came in more than one chunk */
-        size_t held_n;
+        char *held;                 /* the beginning of a line that came in more than one chunk */
+        size_t held_n, held_max;
         uint64_t held_at;
 };
 
@@ -75,6 +75,10 @@ struct mime_parser *mime_new(const struct limits *lim, struct mime_defects *d, s
         struct mime_parser *p = arena_alloc(a, sizeof *p);
 
         if (!p)
+                return NULL;
+        p->held_max = LINE_MAX_BYTES + (size_t)lim->boundary;
+        p->held = arena_alloc(a, p->held_max);
+        if (!p->held)
                 return NULL;
         p->lim = *lim;
         p->d = d;
@@ -146,10 +150,8 @@ static void close_entity(struct mime_parser *p, uint64_t end)
         if (m->kind == MIME_MULTIPART) {
                 if (p->where != IN_EPILOGUE && p->where != STOPPED)
                         mime_defect(p->d, "truncated.multipart");
-                if (!m->child) {
+                if (!m->child)
                         mime_defect(p->d, "boundary.empty");
-                        m->kind = MIME_LEAF;
-                }
         }
         p->open = m->parent;
         p->where = IN_BODY;
@@ -170,45 +172,62 @@ static bool close_below(struct mime_parser *p, const struct mime *until, uint64_
         return true;
 }
 
-/* Is line (without its "--") the boundary of an open multipart? A line that two of them could claim belongs to the one with the
- * longest boundary ("--x--" ends x, or opens a part of "x--"), and of equal ones to the innermost. */
-static struct mime *find_boundary(struct mime_parser *p, struct str line, bool *closing)
+/* Does line (without its "--") begin with the boundary b, and does the boundary end there? RFC 2046 5.1.1 says that "an exact
+ * match of the entire candidate line is not required", but a reader that took "--x-" or "--xy" for "--x" would be alone with it. */
+static bool is_boundary(struct str line, struct str b)
 {
-        struct mime *ends = NULL;
+        struct str rest = str_from(line, b.n);
 
-        for (struct mime *m = p->where == IN_EPILOGUE ? p->open->parent : p->open; m; m = m->parent) {
-                struct str b = m->boundary;
-
-                if (m->kind != MIME_MULTIPART || line.n < b.n || memcmp(line.p, b.p, b.n) != 0)
-                        continue;
-                if (line.n == b.n) {
-                        *closing = false;
-                        return m;
-                }
-                if (!ends && line.n == b.n + 2 && line.p[b.n] == '-' && line.p[b.n + 1] == '-')
-                        ends = m;
-        }
-        *closing = true;
-        return ends;
+        return str_starts(line, b) &&
+               (!rest.n || ascii_is_space(rest.p[0]) || rest.p[0] == '\0' || str_starts(rest, STR("--")));
 }
 
+/* The open multipart that a line (without its "--") is meant for: of several the one with the longest boundary ("--x--" ends x, or
+ * opens a part of "x--"), of equal ones the innermost. */
+static struct mime *find_boundary(struct mime_parser *p, struct str line)
+{
+        struct mime *best = NULL;
+
+        for (struct mime *m = p->where == IN_EPILOGUE ? p->open->parent : p->open; m; m = m->parent)
+                if (m->kind == MIME_MULTIPART && (!best || m->boundary.n > best->boundary.n) && is_boundary(line, m->boundary))
+                        best = m;
+        return best;
+}
+
+/* The multipart whose boundary line this is. What stands behind the boundary does not count, except "--", but somebody else may
+ * think that it does. */
 static struct mime *boundary_at(struct mime_parser *p, const struct line *l, bool *closing)
 {
         struct str rest = str_from(l->s, 2);
-        size_t nul = str_find(rest, '\0');
+        struct mime *m = find_boundary(p, rest);
 
-        if (nul < rest.n) {
-                if (find_boundary(p, str_first(rest, nul), closing))
-                        mime_defect(p->d, "boundary.nul");
+        if (!m)
+                return NULL;
+        if (str_find(rest, '\0') < rest.n) {
+                mime_defect(p->d, "boundary.nul");
                 return NULL;
         }
-        while (rest.n && (ascii_is_blank(rest.p[rest.n - 1]) || rest.p[rest.n - 1] == '\r'))
-                rest.n--;
-        return find_boundary(p, rest, closing);
+        rest = str_from(rest, m->boundary.n);
+        *closing = str_starts(rest, STR("--"));
+        if (str_trim(*closing ? str_from(rest, 2) : rest).n)
+                mime_defect(p->d, "boundary.suffix");
+        return m;
+}
+
+/* Two boundary lines in a row have no part between them: the second stands for the first. */
+static bool restart_part(struct mime_parser *p, const struct mime *m, const struct line *l)
+{
+        if (p->where != IN_HEADER || p->open->parent != m || p->open->header_at != l->at || p->parts >= p->lim.parts)
+                return false;
+        p->open->header_at = p->open->body_at = l->next;
+        p->parts++; /* each counts, or there would be no end of them */
+        return true;
 }
 
 static bool cross_boundary(struct mime_parser *p, struct mime *m, bool closing, const struct line *l)
 {
+        if (!closing && restart_part(p, m, l))
+                return true;
         if (!close_below(p, m, l->at, p->eol))
                 return false;
         if (closing) {
@@ -223,13 +242,13 @@ static bool cross_boundary(struct mime_parser *p, struct mime *m, bool closing, 
         return open_entity(p, m, l->next);
 }
 
-/* Could this be the first line of a header? A name and a colon; blanks before and after the name are forgiven (header_split
+/* Could this be the first line of a header? A name and a colon, or the From_ line of an mbox before a message; blanks before and after the name are forgiven (header_split
  * flags them). Anything else there means that somebody forgot the header. */
-static bool begins_header(struct str line, bool root)
+static bool begins_header(struct str line, bool message)
 {
         size_t i = 0;
 
-        if (root && (str_starts(line, STR("From ")) || str_starts(line, STR(">From "))))
+        if (message && (str_starts(line, STR("From ")) || str_starts(line, STR(">From "))))
                 return true;
         while (i < line.n && ascii_is_blank(line.p[i]))
                 i++;
@@ -248,12 +267,17 @@ static struct str without_cr(struct str s)
         return s.n && s.p[s.n - 1] == '\r' ? str_first(s, s.n - 1) : s;
 }
 
+static bool is_message(const struct mime *m)
+{
+        return !m->parent || m->parent->kind == MIME_MESSAGE;
+}
+
 /* A line of the open header. *again: the header had ended before it, so it is the first of the body. */
 static bool header_line(struct mime_parser *p, const struct line *l, bool *again)
 {
         if (l->whole && without_cr(l->s).n == 0)
                 return end_header(p, l->at, l->next);
-        if (l->at != p->open->header_at || begins_header(without_cr(l->s), !p->open->parent))
+        if (l->at != p->open->header_at || begins_header(without_cr(l->s), is_message(p->open)))
                 return true;
         mime_defect(p->d, "header.missing");
         *again = true;
@@ -268,7 +292,7 @@ static void outside_line(struct mime_parser *p, const struct line *l)
 
         if (str_starts_nocase(l->s, STR("content-")))
                 mime_defect(p->d, defect);
-        if (p->where == IN_EPILOGUE && str_starts(l->s, STR("--")) && str_eq(str_trim_right(rest), p->open->boundary))
+        if (p->where == IN_EPILOGUE && str_starts(l->s, STR("--")) && is_boundary(rest, p->open->boundary))
                 mime_defect(p->d, defect);
 }
 
@@ -297,16 +321,16 @@ static size_t line_begins(struct mime_parser *p, size_t i, bool *ok)
 {
         struct str rest = str_from(p->chunk, i);
         size_t n = str_find(rest, '\n');
-        struct line l = { str_first(rest, n), p->chunk_at + i, p->chunk_at + i + n + 1, n <= LINE_MAX_BYTES };
+        struct line l = { str_first(rest, n), p->chunk_at + i, p->chunk_at + i + n + 1, n <= p->held_max };
 
-        if (n == rest.n && n <= LINE_MAX_BYTES) {
+        if (n == rest.n && n <= p->held_max) {
                 memcpy(p->held, rest.p, n);
                 p->held_n = n;
                 p->held_at = l.at;
                 p->line = LINE_HELD;
                 return p->chunk.n;
         }
-        l.s = str_first(l.s, LINE_MAX_BYTES);
+        l.s = str_first(l.s, p->held_max);
         *ok = take_line(p, &l);
         p->line = LINE_SKIP;
         return i + n;
@@ -316,7 +340,7 @@ static size_t line_begins(struct mime_parser *p, size_t i, bool *ok)
 static size_t line_goes_on(struct mime_parser *p, size_t i, bool *ok)
 {
         struct str rest = str_from(p->chunk, i);
-        size_t n = str_find(rest, '\n'), room = LINE_MAX_BYTES - p->held_n;
+        size_t n = str_find(rest, '\n'), room = p->held_max - p->held_n;
         struct line l = { { p->held, 0 }, p->held_at, p->chunk_at + i + n + 1, n <= room };
 
         if (n > room)

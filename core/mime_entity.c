@@ -111,11 +111,10 @@ static void note_params(const struct params *p, struct mime_defects *d)
 }
 
 /* The boundary as written: RFC 2231 and encoded-words are for other parameters, and a reader that decoded them here would see
- * other parts than everybody else. RFC 2046 5.1.1: it does not end in a blank. */
+ * other parts than everybody else. */
 static struct str boundary_of(const struct params *p, struct mime_defects *d)
 {
         const struct param *b = params_find(p, STR("boundary"));
-        struct str s;
 
         if (!b)
                 return STR_NONE;
@@ -124,10 +123,7 @@ static struct str boundary_of(const struct params *p, struct mime_defects *d)
                         mime_defect(d, "ambiguous.boundary");
         if ((p->defects & (PARAMS_DUPLICATE | PARAMS_AMBIGUOUS)) || (b->literal.p && !str_eq(b->literal, b->value)))
                 mime_defect(d, "ambiguous.boundary");
-        s = b->literal.p ? b->literal : b->value;
-        while (s.n && ascii_is_space(s.p[s.n - 1]))
-                s.n--;
-        return s;
+        return b->literal.p ? b->literal : b->value;
 }
 
 static bool too_deep(const struct mime *m, const struct limits *lim, struct mime_defects *d)
@@ -147,7 +143,7 @@ static bool make_multipart(struct mime *m, const struct params *p, const struct 
                 mime_defect(d, "encoding.multipart");
                 m->encoding = MIME_IDENTITY;
         }
-        if (b.n == 0) {
+        if (str_trim(b).n == 0) {
                 mime_defect(d, "boundary.missing");
                 return true;
         }

@@ -67,16 +67,34 @@ static void print_part(struct part *p)
         printf("}");
 }
 
+/* The core gives domains in lower case; the oracle has them as written. */
+static struct str as_written(struct message *m, const char *field, struct str addr)
+{
+        struct str *raw;
+        size_t n = message_fields(m, str_of(field), &raw), at;
+
+        for (size_t i = 0; i < n; i++)
+                if (str_find_str(raw[i], addr) < raw[i].n)
+                        return addr;
+        for (size_t i = 0; i < n; i++)
+                if ((at = str_find_str_nocase(raw[i], addr)) < raw[i].n)
+                        return str_first(str_from(raw[i], at), addr.n);
+        return addr;
+}
+
 static void print_addresses(struct message *m, const char *field)
 {
         const char *comma = "";
 
         printf(",\"%s\":[", field);
-        for (const struct addr *a = message_addresses(m, str_of(field)); a; a = a->next, comma = ",") {
+        for (const struct addr *a = message_addresses(m, str_of(field)); a; a = a->next) {
+                if (!a->name.n && !a->addr.n)
+                        continue;
                 printf("%s[", comma);
+                comma = ",";
                 print_string(a->name);
                 printf(",");
-                print_string(a->addr);
+                print_string(as_written(m, field, a->addr));
                 printf("]");
         }
         printf("]");
@@ -111,8 +129,20 @@ static void print_message(struct message *m, struct str id)
                 fprintf(stderr, "%.*s: %s\n", STR_FMT(id), message_trouble(m)->text);
 }
 
+/* LF form, as a source gives it. */
+static size_t without_crs(char *p, size_t n)
+{
+        size_t to = 0;
+
+        for (size_t i = 0; i < n; i++)
+                if (p[i] != '\r' || i + 1 == n || p[i + 1] != '\n')
+                        p[to++] = p[i];
+        return to;
+}
+
 static void answer(struct str id, const char *path, size_t skip, bool as_file)
 {
+        struct limits lim = limits_default;
         struct origin o = { .fetched = 1 };
         struct err e = { 0 };
         struct range r;
@@ -125,12 +155,16 @@ static void answer(struct str id, const char *path, size_t skip, bool as_file)
                 fprintf(stderr, "%s: %s\n", path, e.text);
                 exit(1);
         }
+        if (!as_file)
+                n = without_crs(bytes, n);
         r = (struct range){ as_file ? backing_fd(fd) : backing_memory(bytes, n), skip, n - skip };
         if (as_file)
                 mem_free(bytes);
         else
                 close(fd);
-        m = message_new(r, &o, &limits_default, &e);
+        lim.text = 64 << 20; /* the oracle knows no limits */
+        lim.boundary = 16384;
+        m = message_new(r, &o, &lim, &e);
         backing_unref(r.in);
         print_message(m, id);
         message_free(m);
