@@ -34,7 +34,7 @@ bool eml_read(struct archive *a, struct origin *o, struct message **out, struct 
         size_t at = 0;
         struct range r;
 
-        while (a->in.n < SLURP_BLOCK && !a->in.eof)
+        while (a->in.n < slurp_block && !a->in.eof)
                 if (!slurp_more(&a->in, 0, e))
                         return false;
         at = skip_front(a, o);

@@ -175,7 +175,7 @@ static bool read_open(struct folder *f, struct str path, struct str name, struct
         bool eml = str_ends_nocase(path, STR(".eml"));
         struct str head;
 
-        while (f->a.in.n < SLURP_BLOCK && !f->a.in.eof)
+        while (f->a.in.n < slurp_block && !f->a.in.eof)
                 if (!slurp_more(&f->a.in, 0, e))
                         return false;
         head = str_make(f->a.in.p, f->a.in.n);

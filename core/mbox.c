@@ -208,7 +208,7 @@ static bool start(struct mbox *m, struct err *e)
         struct slurp *in = &m->a.in;
         struct str head;
 
-        while (in->n < SLURP_BLOCK && !in->eof)
+        while (in->n < slurp_block && !in->eof)
                 if (!slurp_more(in, 0, e))
                         return false;
         head = str_make(in->p, in->n);

@@ -6,6 +6,8 @@
 #include "core/mem.h"
 #include "core/sys.h"
 
+size_t slurp_block = SLURP_BLOCK;
+
 static void let_go(struct slurp *s)
 {
         if (s->fd >= 0)
@@ -56,9 +58,9 @@ bool slurp_more(struct slurp *s, size_t keep, struct err *e)
         s->n -= keep;
         if (s->eof)
                 return true;
-        if (s->n == SLURP_BLOCK)
+        if (s->n >= slurp_block)
                 return err_set(e, ERR_LIMIT, "no room in the read buffer");
-        got = fill(s, SLURP_BLOCK - s->n, e);
+        got = fill(s, slurp_block - s->n, e);
         if (got < 0)
                 return err_in(e, "reading at offset %llu", (unsigned long long)(s->base + s->n));
         s->n += (size_t)got;

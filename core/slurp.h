@@ -9,7 +9,10 @@
 #include "core/str.h"
 
 /* 256 KiB stays in the second-level cache while it is searched and copied; larger blocks were slower. */
-enum { SLURP_BLOCK = 256 << 10 };
+enum { SLURP_BLOCK = 256 << 10, SLURP_BLOCK_MIN = 2 << 10 };
+
+/* Tests only: a smaller block (at least SLURP_BLOCK_MIN, at most SLURP_BLOCK) for inputs opened from now on. */
+extern size_t slurp_block;
 
 struct slurp {
         int fd;          /* owned; -1: none */

@@ -23,7 +23,7 @@ static struct source *open_file(int fd, struct str name, const struct limits *li
         struct str head;
         size_t at;
 
-        while (ok && in.n < SLURP_BLOCK && !in.eof)
+        while (ok && in.n < slurp_block && !in.eof)
                 ok = slurp_more(&in, 0, e);
         if (!ok) {
                 slurp_close(&in);

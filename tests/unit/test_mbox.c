@@ -1,0 +1,545 @@
+#include <pthread.h>
+
+#include "core/fromline.h"
+#include "tests/unit/archives.h"
+
+#define DATE " Mon Nov 23 05:41:00 2026\n"
+
+static struct fromline parse(const char *line)
+{
+        struct fromline f;
+
+        CHECK(fromline_parse(str_of(line), &f));
+        return f;
+}
+
+TEST(fromline_dates)
+{
+        static const struct { const char *line, *sender; int64_t time; } rows[] = {
+                { "From joe@x.org Mon Nov 23 05:41:00 2026", "joe@x.org", 1795412460 },
+                { "From joe@x.org  Mon Nov 23 05:41 2026 ", "joe@x.org", 1795412460 },
+                { "From joe@x.org Mon Nov 23 05:41:00 +0100 2026", "joe@x.org", 1795412460 - 3600 },
+                { "From joe@x.org Mon Nov 23 05:41:00 2026 -0500", "joe@x.org", 1795412460 + 5 * 3600 },
+                { "From joe@x.org Mon Nov 23 05:41:00 EST 2026", "joe@x.org", 1795412460 + 5 * 3600 },
+                { "From joe@x.org Mon, 23 Nov 2026 05:41:00 +0000", "joe@x.org", 1795412460 },
+                { "From joe@x.org Mon Nov 23 05:41:00 2026 remote from host", "joe@x.org", 1795412460 },
+                { "From - Mon Nov 23 05:41:00 2026", "", 1795412460 },
+                { "From Mon Nov 23 05:41:00 2026", "", 1795412460 },
+                { "From \"joe b\"@x.org Mon Nov 23 05:41:00 2026", "\"joe b\"@x.org", 1795412460 },
+                { "From Mon Mon Nov 23 05:41:00 2026", "Mon", 1795412460 },
+                { "From x Thu Nov  4 05:41:00 99", "x", 941694060 },
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct fromline f = parse(rows[i].line);
+
+                CHECK(f.dated && !f.bare);
+                CHECK_STR(f.sender, rows[i].sender);
+                CHECK(f.time == rows[i].time);
+                if (f.time != rows[i].time)
+                        printf("%s: %lld\n", rows[i].line, (long long)f.time);
+        }
+}
+
+TEST(fromline_without_date)
+{
+        static const char *const rows[] = {
+                "From now on", "From Monday to Friday", "From Mon to Fri", "From x Mon Nov 32 05:41:00 2026",
+                "From x Mon Nov 23 25:41:00 2026", "From x Mon Nov 23 2026", "From x Mon Foo 23 05:41:00 2026",
+                "From x Mon Nov 23 05:41:00", "From ", "From x Mon Nov 0 05:41:00 2026",
+        };
+        struct fromline f;
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+                CHECK(!parse(rows[i]).dated && !parse(rows[i]).bare);
+        CHECK(parse("From -").bare && parse("From - ").bare && parse("From 1844@xxx").bare);
+        CHECK_STR(parse("From 1844@xxx").sender, "1844@xxx");
+        CHECK(!fromline_parse(STR("From: joe"), &f) && !fromline_parse(STR(">From x"), &f) && !fromline_parse(STR_NONE, &f));
+        /* a day that does not exist still has the shape, but no time */
+        f = parse("From x Mon Feb 31 05:41:00 2026");
+        CHECK(f.dated && f.time == 0);
+}
+
+TEST(fromline_cut_at_every_byte)
+{
+        struct str line = STR("From joe@x.org Mon Nov 23 05:41:00 2026");
+        struct fromline f;
+
+        for (size_t n = 0; n <= line.n; n++) {
+                char *p = mem_dup(line.p, n); /* at the end of an allocation, so that a look too far is seen */
+
+                CHECK(fromline_parse(str_make(p, n), &f) == (n >= 5));
+                CHECK(f.dated == (n == line.n || n == line.n - 2)); /* a year of two digits, too */
+                mem_free(p);
+        }
+}
+
+static void read_mbox(struct got *g, struct str content)
+{
+        struct err e;
+
+        scratch_begin();
+        write_file("m", content);
+        get(g, open_source("m", &e));
+        if (!g->ok)
+                printf("%s\n", g->e.text);
+}
+
+TEST(splits_and_tells_origin)
+{
+        struct got g;
+        const struct origin *o;
+
+        read_mbox(&g, STR("From a@x.org" DATE "Subject: one\nStatus: RO\nX-Status: AF\n\nbody\n\n"
+                          "From - Mon Nov 23 05:41:01 2026\nSubject: two\nX-Status: TD\n\nStatus: R\n\n"));
+        CHECK(g.ok && g.finished && g.n == 2 && warnings == 0);
+        CHECK_STR(text_of(&g, 0), "Subject: one\nStatus: RO\nX-Status: AF\n\nbody\n");
+        CHECK_STR(text_of(&g, 1), "Subject: two\nX-Status: TD\n\nStatus: R\n");
+        CHECK_STR(subject_of(&g, 1), "two");
+        NEED(g.n == 2);
+        o = message_origin(g.m[0]);
+        CHECK_STR(o->flags, "FRS");
+        CHECK_STR(o->envelope_from, "a@x.org");
+        CHECK_STR(o->uid, "0");
+        CHECK_STR(o->source, at("m"));
+        CHECK(o->number == 1 && o->offset == 0 && o->time == 1795412460 && !o->suspect && o->fetched > 1700000000);
+        CHECK(!o->account.p && o->folder.n == 0);
+        o = message_origin(g.m[1]);
+        CHECK_STR(o->flags, "DT");
+        CHECK_STR(o->envelope_from, "");
+        CHECK(o->number == 2 && o->offset == 89 && o->time == 1795412461);
+        CHECK_STR(o->uid, "89");
+        CHECK(g.total_bytes == g.done_bytes && g.done_messages == 2 && g.total_bytes > 0);
+        got_free(&g);
+}
+
+TEST(B01_from_lines_in_bodies)
+{
+        struct got g;
+
+        read_mbox(&g, STR("From a@x" DATE "S: 1\n\nFrom now on\n>From x\n>>From y\n>>>From z\n >From k\n>From\n>Fromage\n"
+                          "From b@x" DATE "text\n\nFrom the desk of\n\n"
+                          "From c@x" DATE "S: 2\n\n>From \n"));
+        CHECK(g.ok && g.n == 2);
+        CHECK_STR(text_of(&g, 0), "S: 1\n\nFrom now on\nFrom x\n>From y\n>>From z\n >From k\n>From\n>Fromage\n"
+                                  "From b@x" DATE "text\n\nFrom the desk of\n");
+        CHECK_STR(text_of(&g, 1), "S: 2\n\nFrom \n");
+        /* after an empty line without a date: "now on", "the desk of"; a date without an empty line: b@x */
+        CHECK(warnings == 1 && strstr(warned, "2 messages; 3 more lines"));
+        got_free(&g);
+}
+
+TEST(quotes_first_line_and_very_deep)
+{
+        struct got g;
+        char deep[700], want[700];
+
+        memset(deep, 0, sizeof deep);
+        snprintf(deep, sizeof deep, "From a@x" DATE ">From first\n");
+        snprintf(want, sizeof want, "From first\n");
+        memset(deep + strlen(deep), '>', 255);
+        strcat(deep, "From 255\n");
+        memset(want + strlen(want), '>', 254);
+        strcat(want, "From 255\n");
+        memset(deep + strlen(deep), '>', 257);
+        strcat(deep, "From 257\n");
+        memset(want + strlen(want), '>', 257); /* more than QUOTES_MAX: text */
+        strcat(want, "From 257\n");
+        read_mbox(&g, str_of(deep));
+        CHECK(g.n == 1);
+        CHECK_STR(text_of(&g, 0), want);
+        got_free(&g);
+}
+
+/* Exporters that know no date. */
+TEST(dateless_first_line)
+{
+        struct got g;
+
+        read_mbox(&g, STR("From 18@xxx\nSubject: 1\n\nb\n\nFrom 19@xxx\r\nSubject: 2\n\nFrom me\nno field\n\nFrom two words\nA: b\n\n"
+                          "From c@x" DATE "Subject: 3\n\nb\n"));
+        CHECK(g.ok && g.n == 3);
+        CHECK_STR(subject_of(&g, 0), "1");
+        CHECK_STR(subject_of(&g, 1), "2");
+        CHECK_STR(subject_of(&g, 2), "3");
+        CHECK_STR(text_of(&g, 1), "Subject: 2\n\nFrom me\nno field\n\nFrom two words\nA: b\n");
+        got_free(&g);
+        /* but where the first one has a date, the others need one */
+        read_mbox(&g, STR("From 18@xxx" DATE "Subject: 1\n\nb\n\nFrom 19@xxx\nSubject: 2\n\n"));
+        CHECK(g.n == 1 && warnings == 1);
+        got_free(&g);
+}
+
+TEST(B04_crlf_mixed_bom_nul)
+{
+        struct got g;
+
+        read_mbox(&g, STR("\xef\xbb\xbf\r\n\nFrom a@x Mon Nov 23 05:41:00 2026\r\nSubject: 1\r\n\r\na\0b\rc\r\r\nd\n>From e\r\n\r\n"
+                          "From b@x Mon Nov 23 05:41:00 2026\r\nSubject: 2\r\n\r\nlast\r\n\r\n"));
+        CHECK(g.ok && g.n == 2);
+        CHECK_BYTES(text_of(&g, 0), STR("Subject: 1\n\na\0b\rc\r\nd\nFrom e\n"));
+        CHECK_STR(text_of(&g, 1), "Subject: 2\n\nlast\n");
+        NEED(g.n == 2);
+        CHECK(message_origin(g.m[0])->offset == 6);
+        CHECK_STR(message_origin(g.m[1])->envelope_from, "b@x");
+        got_free(&g);
+}
+
+TEST(B04_cr_only_and_no_from_line)
+{
+        struct got g;
+        char *big = mem_zero(4000);
+        struct err e;
+        int fd;
+
+        memset(big, 'x', 4000);
+        memcpy(big, "From a@x Mon Nov 23 05:41:00 2026\rSubject: 1\r\r", 46);
+        scratch_begin();
+        write_file("cr", str_make(big, 4000));
+        get(&g, open_source("cr", &e));
+        CHECK(!g.ok && g.e.code == ERR_SYNTAX && strstr(g.e.text, "CR alone") && strstr(g.e.text, "/cr"));
+        write_file("none", STR("Subject: x\n\nFrom a" DATE));
+        fd = open(at("none"), O_RDONLY);
+        get(&g, mbox_open(fd, STR("none"), &limits_default, scratch, &e));
+        CHECK(!g.ok && g.e.code == ERR_SYNTAX && g.n == 0);
+        mem_free(big);
+}
+
+TEST(small_ends)
+{
+        static const struct { const char *in, *first, *second; size_t n; bool suspect; } rows[] = {
+                { "", NULL, NULL, 0, false },
+                { "\n\n", "\n\n", NULL, 1, false }, /* no From_ line: a message without header */
+                { "From a" DATE, "", NULL, 1, false },
+                { "From a Mon Nov 23 05:41:00 2026", "", NULL, 1, true },
+                { "From a" DATE "\n", "", NULL, 1, false },
+                { "From a" DATE "\nFrom b" DATE, "", "", 2, false },
+                { "From a" DATE "\n\nFrom b" DATE, "\n", "", 2, false },
+                { "From a" DATE "S: x\n", "S: x\n", NULL, 1, false },
+                { "From a" DATE "S: x\n\n", "S: x\n", NULL, 1, false },
+                { "From a" DATE "S: x\n\n\n", "S: x\n\n", NULL, 1, false },
+                { "From a" DATE "S: x\n\nb", "S: x\n\nb", NULL, 1, true },
+                { "From a" DATE "S: x\r", "S: x\r", NULL, 1, true },
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct got g;
+
+                read_mbox(&g, str_of(rows[i].in));
+                CHECK(g.ok && g.finished && g.n == rows[i].n);
+                if (g.n != rows[i].n)
+                        printf("row %zu: %zu messages\n", i, g.n);
+                if (rows[i].first)
+                        CHECK_STR(text_of(&g, 0), rows[i].first);
+                if (rows[i].second)
+                        CHECK_STR(text_of(&g, 1), rows[i].second);
+                if (g.n)
+                        CHECK(message_origin(g.m[g.n - 1])->suspect == rows[i].suspect);
+                got_free(&g);
+        }
+}
+
+static const char three[] = "From a@x" DATE "Subject: 1\n\nb\n>From c\n\nFrom b@x" DATE "Subject: 2\n\nd\n\n\nFrom c@x" DATE
+                            "Subject: 3\n\ne\n\n";
+
+TEST(B03_cut_at_every_byte)
+{
+        static const char *const whole[] = { "Subject: 1\n\nb\nFrom c\n", "Subject: 2\n\nd\n\n", "Subject: 3\n\ne\n" };
+        size_t most = 0;
+
+        for (size_t n = 5; n < sizeof three; n++) {
+                struct got g;
+
+                read_mbox(&g, str_make(three, n));
+                CHECK(g.ok && g.finished && g.n >= 1 && g.n >= most);
+                most = g.n > most ? g.n : most;
+                for (size_t i = 0; i + 1 < g.n; i++)
+                        CHECK_STR(text_of(&g, i), whole[i]);
+                NEED(g.n > 0);
+                CHECK(message_origin(g.m[g.n - 1])->suspect == (three[n - 1] != '\n'));
+                got_free(&g);
+        }
+        CHECK(most == 3);
+}
+
+static void *drip(void *arg)
+{
+        int fd = *(int *)arg;
+
+        for (size_t i = 0; i < sizeof three - 1; i++)
+                if (write(fd, three + i, 1) != 1)
+                        abort();
+        close(fd);
+        return NULL;
+}
+
+TEST(a_byte_at_a_time)
+{
+        struct got g;
+        struct err e;
+        pthread_t t;
+        int fd[2];
+
+        scratch_begin();
+        NEED(pipe(fd) == 0);
+        pthread_create(&t, NULL, drip, &fd[1]);
+        get(&g, mbox_open(fd[0], STR("pipe"), &limits_default, scratch, &e));
+        pthread_join(t, NULL);
+        CHECK(g.ok && g.n == 3 && g.total_bytes == 0);
+        CHECK_STR(text_of(&g, 0), "Subject: 1\n\nb\nFrom c\n");
+        CHECK_STR(text_of(&g, 2), "Subject: 3\n\ne\n");
+        got_free(&g);
+}
+
+/* Messages made at random are quoted as mboxrd says, and must come back whole, wherever blocks end. */
+static uint32_t seed;
+static uint32_t any(uint32_t n)
+{
+        seed = seed * 1664525 + 1013904223;
+        return (seed >> 8) % n;
+}
+
+static void random_message(struct buf *b, bool crs)
+{
+        static const char *const lines[] = { "From now on", "From x Mon Nov 23 05:41:00 2026", ">From y", ">>From z", "", "", "text",
+                                             ">", "From", "From ", "a From b", ">>", "From From x", "Subject: q" };
+        size_t n = any(120);
+
+        buf_add_str(b, STR("Subject: s\n\n"));
+        for (size_t i = 0; i < n; i++) {
+                uint32_t k = any(sizeof lines / sizeof *lines + 3);
+
+                if (k < sizeof lines / sizeof *lines)
+                        buf_add_str(b, str_of(lines[k]));
+                else
+                        for (uint32_t w = any(k == 15 ? 3000 : 90); w > 0; w--)
+                                buf_add_char(b, crs && any(9) == 0 ? '\r' : (char)('!' + any(90)));
+                if (crs && b->p[b->n - 1] == '\r')
+                        buf_add_char(b, 'e'); /* a bare CR before the LF would be a CRLF of the archive */
+                buf_add_char(b, '\n');
+        }
+}
+
+static void quote(struct buf *out, struct str text, bool crlf)
+{
+        buf_printf(out, "From me@x.org Mon Nov 23 05:41:00 2026%s\n", crlf ? "\r" : "");
+        while (text.n > 0) {
+                struct str line = str_take(&text, '\n');
+                size_t q = 0;
+
+                while (q < line.n && line.p[q] == '>')
+                        q++;
+                if (str_starts(str_from(line, q), STR("From ")))
+                        buf_add_char(out, '>');
+                buf_add_str(out, line);
+                buf_add_str(out, crlf ? STR("\r\n") : STR("\n"));
+        }
+        buf_add_str(out, crlf ? STR("\r\n") : STR("\n"));
+}
+
+static void round_trip(bool crlf, bool crs, bool piped, uint64_t memory)
+{
+        struct buf box = BUF_INIT, all = BUF_INIT;
+        struct limits lim = limits_default;
+        size_t ends[6];
+        struct got g;
+        struct err e;
+
+        lim.memory_message = memory;
+        for (int i = 0; i < 6; i++) {
+                size_t from = all.n;
+
+                random_message(&all, crs);
+                ends[i] = all.n;
+                quote(&box, str_make(all.p + from, all.n - from), crlf);
+        }
+        write_file("m", buf_str(&box));
+        get(&g, mbox_open(piped ? pipe_with(buf_str(&box)) : open(at("m"), O_RDONLY), STR("m"), &lim, scratch, &e));
+        CHECK(g.ok && g.n == 6);
+        for (size_t i = 0; i < g.n && i < 6; i++) {
+                size_t from = i ? ends[i - 1] : 0;
+
+                CHECK_BYTES(text_of(&g, i), str_make(all.p + from, ends[i] - from));
+                CHECK(g.in_file[i] == (ends[i] - from > memory));
+        }
+        got_free(&g);
+        buf_free(&box);
+        buf_free(&all);
+}
+
+TEST(round_trips_across_blocks)
+{
+        static const size_t blocks[] = { SLURP_BLOCK_MIN, 2111, 3000, 4099, SLURP_BLOCK };
+
+        scratch_begin();
+        for (seed = 1; seed != 0 && test_bad == 0;) {
+                static int round;
+
+                slurp_block = blocks[round % 5];
+                round_trip(round & 1, round & 2, round & 4, round % 3 == 0 ? 100 : round % 3 == 1 ? 4000 : 1 << 20);
+                if (++round == 600)
+                        break;
+        }
+        slurp_block = SLURP_BLOCK;
+}
+
+/* Every distance between a block's end and a From_ line or a quoted one. */
+TEST(every_place_of_a_block_end)
+{
+        static char box[8192], want[8192];
+
+        scratch_begin();
+        slurp_block = SLURP_BLOCK_MIN;
+        for (size_t pad = 0; pad < 2200 && test_bad == 0; pad++) {
+                size_t n = (size_t)sprintf(box, "From a@x" DATE "S: ");
+                struct got g;
+                struct err e;
+
+                memset(box + n, 'x', pad);
+                sprintf(box + n + pad, "\r\n\r\n>>From here\r\n\r\nFrom b@x" DATE "S: 2\n\n");
+                write_file("m", str_of(box));
+                get(&g, open_source("m", &e));
+                memcpy(want, "S: ", 3);
+                memset(want + 3, 'x', pad);
+                strcpy(want + 3 + pad, "\n\n>From here\n");
+                CHECK(g.n == 2);
+                CHECK_STR(text_of(&g, 0), want);
+                CHECK_STR(text_of(&g, 1), "S: 2\n");
+                got_free(&g);
+        }
+        slurp_block = SLURP_BLOCK;
+}
+
+static struct str big_body(struct buf *b, size_t lines)
+{
+        for (size_t i = 0; i < lines; i++)
+                buf_printf(b, "%080zu\n", i);
+        return buf_str(b);
+}
+
+TEST(B03_large_messages_lie_in_files)
+{
+        static const char *const tails[] = { "", ">From x\n", "y\r\n" }; /* as it stands; with a quote, a CRLF, at its end */
+        struct got g;
+        struct err e;
+
+        for (int i = 0; i < 3; i++) {
+                struct buf box = BUF_INIT;
+
+                buf_add_str(&box, STR("From a@x" DATE "Subject: big\nStatus: R\n\n"));
+                big_body(&box, 40000);
+                buf_add_str(&box, str_of(tails[i]));
+                buf_add_str(&box, STR("\nFrom b@x" DATE "Subject: two\n\n"));
+                scratch_begin();
+                write_file("m", buf_str(&box));
+                get(&g, open_source("m", &e));
+                CHECK(g.ok && g.n == 2 && g.in_file[0] && !g.in_file[1]);
+                NEED(g.n == 2);
+                CHECK(message_size(g.m[0]) == 24 + 40000 * 81 + strlen(tails[i]) - (i > 0));
+                CHECK_STR(str_first(text_of(&g, 0), 24), "Subject: big\nStatus: R\n\n");
+                CHECK(str_ends(text_of(&g, 0), i == 0 ? STR("39999\n") : i == 1 ? STR("39999\nFrom x\n") : STR("39999\ny\n")));
+                CHECK_STR(message_origin(g.m[0])->flags, "S");
+                CHECK(message_range(g.m[0]).at == (i == 0 ? 34 : 0)); /* in the archive, or in a file of its own */
+                got_free(&g);
+                buf_free(&box);
+        }
+}
+
+TEST(B03_file_growing_and_shrinking)
+{
+        struct buf box = BUF_INIT;
+        struct message *m;
+        struct source *s;
+        struct got g;
+        struct err e;
+        int fd;
+
+        scratch_begin();
+        write_file("m", str_of(three));
+        s = open_source("m", &e);
+        NEED(s);
+        fd = open(at("m"), O_WRONLY | O_APPEND);
+        CHECK(write(fd, "From d@x" DATE "S: 4\n", 39) == 39);
+        close(fd);
+        get(&g, s);
+        CHECK(g.ok && g.n == 3);
+        got_free(&g);
+
+        for (int i = 0; i < 3; i++) {
+                buf_add_str(&box, STR("From a@x" DATE "S: 1\n\n"));
+                big_body(&box, 5000);
+                buf_add_char(&box, '\n');
+        }
+        write_file("m", buf_str(&box));
+        s = open_source("m", &e);
+        NEED(s && s->ops->next(s, &m, &e) && m);
+        message_free(m);
+        CHECK(truncate(at("m"), 800000) == 0);
+        get(&g, s);
+        CHECK(g.ok && g.n == 1);
+        NEED(g.n == 1);
+        CHECK(message_origin(g.m[0])->suspect);
+        got_free(&g);
+        buf_free(&box);
+}
+
+TEST(stop_and_failures)
+{
+        struct limits lim = limits_default;
+        struct buf box = BUF_INIT;
+        struct message *m;
+        struct source *s;
+        struct err e;
+
+        scratch_begin();
+        write_file("m", str_of(three));
+        s = open_source("m", &e);
+        NEED(s && s->ops->next(s, &m, &e) && m);
+        message_free(m);
+        atomic_store(&s->stop, true);
+        CHECK(s->ops->next(s, &m, &e) && !m);
+        source_free(s);
+
+        /* no place for a large message: an error that names it, and nothing after it */
+        buf_add_str(&box, STR("From a@x" DATE "S: 1\r\n\n"));
+        big_body(&box, 100);
+        write_file("m", buf_str(&box));
+        lim.memory_message = 100;
+        s = source_open(str_of(at("m")), &lim, "/nonexistent-dir", &e);
+        NEED(s);
+        CHECK(!s->ops->next(s, &m, &e) && !m && strstr(e.text, "/nonexistent-dir") && strstr(e.text, "/m"));
+        CHECK(s->ops->next(s, &m, &e) && !m);
+        source_free(s);
+        buf_free(&box);
+}
+
+TEST(every_allocation_fails)
+{
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        write_file("m", str_of(three));
+        for (size_t n = 1; n < 400; n++) {
+                struct source *s;
+
+                mem_fail_at(n);
+                e.code = ERR_NONE;
+                s = open_source("m", &e);
+                if (s) {
+                        struct message *m = NULL;
+
+                        while (s->ops->next(s, &m, &e) && m) {
+                                message_free(m);
+                                m = NULL;
+                        }
+                        source_free(s);
+                }
+                mem_fail_at(0);
+        }
+        get(&g, open_source("m", &e));
+        CHECK(g.n == 3);
+        got_free(&g);
+}
+
+TEST_MAIN
