@@ -5,7 +5,7 @@
  *   - an empty line stands before it, and it ends in a date (see fromline.h), or
  *   - an empty line stands before it, the file's first From_ line has no date but one word only ("From -", "From 1844@xxx":
  *     exporters that know no date), it is of that shape, too, and a header field stands on the next line.
- * Any other is text; the number of those that come near (an empty line before, or a date, not both) is logged at the end, so that
+ * Any other is text; the number of those that come near (some of this holds, not all) is logged at the end, so that
  * nobody takes a wrong count for a right one. The empty line before a From_ line, and at the end of the file, belongs to the mbox, not
  * to the message. A line of the body that matches />+From / loses one '>', as mboxrd has it (in an mboxo, where ">From " may be what
  * somebody wrote, this is the lesser evil). */
@@ -79,7 +79,7 @@ static enum verdict judge_line(struct mbox *m, size_t at)
                 return TEXT;
         if (empty && (from.dated || (m->bare && from.bare && field_follows(&m->a.in, at))))
                 return SEPARATOR;
-        if (empty || from.dated)
+        if (empty || from.dated || (m->bare && from.bare))
                 m->doubtful++;
         return TEXT;
 }
@@ -218,11 +218,12 @@ static bool start(struct mbox *m, struct err *e)
                 m->ended = true;
                 return true;
         }
-        head = str_first(str_from(head, m->at), FROMLINE_MAX);
-        if (!in->eof && str_find(head, '\n') == head.n)
-                return err_set(e, ERR_SYNTAX, str_find(head, '\r') < head.n
-                               ? "its lines end in CR alone (an old Macintosh file); convert it to LF first"
-                               : "its first line is too long for a From_ line");
+        head = str_from(head, m->at);
+        head = str_first(head, str_find(head, '\n'));
+        if (str_find(head, '\r') + 1 < head.n)
+                return err_set(e, ERR_SYNTAX, "its lines end in CR alone (an old Macintosh file); convert it to LF first");
+        if (head.n > FROMLINE_MAX)
+                return err_set(e, ERR_SYNTAX, "its first line is too long for a From_ line");
         return true;
 }
 

@@ -18,27 +18,27 @@ static char scratch[64];
 static unsigned warnings;
 static char warned[1024];
 
-static void note_line(void *ctx, enum log_level level, struct str line)
+static inline void note_line(void *ctx, enum log_level level, struct str line)
 {
         (void)ctx, (void)level;
         warnings++;
         snprintf(warned, sizeof warned, "%.*s", STR_FMT(line));
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+static inline int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
         (void)st, (void)flag, (void)ftw;
         return remove(path);
 }
 
-static void scratch_end(void)
+static inline void scratch_end(void)
 {
         if (*scratch)
                 nftw(scratch, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
         *scratch = '\0';
 }
 
-static void scratch_begin(void)
+static inline void scratch_begin(void)
 {
         const char *tmp = getenv("TMPDIR");
 
@@ -53,7 +53,7 @@ static void scratch_begin(void)
 }
 
 /* scratch/path, in a buffer that the second call after overwrites */
-static const char *at(const char *path)
+static inline const char *at(const char *path)
 {
         static char p[2][4400];
         static int i;
@@ -63,7 +63,7 @@ static const char *at(const char *path)
         return p[i];
 }
 
-static void write_file(const char *path, struct str content)
+static inline void write_file(const char *path, struct str content)
 {
         char dir[4400];
         int fd;
@@ -79,7 +79,7 @@ static void write_file(const char *path, struct str content)
 }
 
 /* A pipe that holds all of content. */
-static int pipe_with(struct str content)
+static inline int pipe_with(struct str content)
 {
         int fd[2];
 
@@ -101,7 +101,7 @@ struct got {
         uint64_t total_bytes, done_bytes, total_messages, done_messages, skipped;
 };
 
-static char *bytes_of(struct message *m, bool *in_file)
+static inline char *bytes_of(struct message *m, bool *in_file)
 {
         struct range r = message_range(m);
         struct str s;
@@ -121,7 +121,7 @@ static char *bytes_of(struct message *m, bool *in_file)
 }
 
 /* Reads all of s and frees it. */
-static void get(struct got *g, struct source *s)
+static inline void get(struct got *g, struct source *s)
 {
         struct message *m = NULL;
 
@@ -142,7 +142,7 @@ static void get(struct got *g, struct source *s)
         source_free(s); /* messages outlive their source */
 }
 
-static void got_free(struct got *g)
+static inline void got_free(struct got *g)
 {
         for (size_t i = 0; i < g->n; i++) {
                 message_free(g->m[i]);
@@ -151,7 +151,7 @@ static void got_free(struct got *g)
         g->n = 0;
 }
 
-static struct str text_of(const struct got *g, size_t i)
+static inline struct str text_of(const struct got *g, size_t i)
 {
         return i < g->n ? str_make(g->text[i], (size_t)message_size(g->m[i])) : STR("(no such message)");
 }
@@ -162,7 +162,7 @@ static inline struct str subject_of(const struct got *g, size_t i)
 }
 
 /* Opens scratch/path as a user would. */
-static struct source *open_source(const char *path, struct err *e)
+static inline struct source *open_source(const char *path, struct err *e)
 {
         return source_open(str_of(at(path)), &limits_default, scratch, e);
 }

@@ -1,0 +1,228 @@
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "tests/unit/archives.h"
+
+static void put(const char *path, const char *subject)
+{
+        char text[128];
+
+        snprintf(text, sizeof text, "Subject: %s\r\n\r\n", subject);
+        write_file(path, str_of(text));
+}
+
+TEST(order_flags_and_names)
+{
+        static const struct { const char *file, *uid, *flags; } rows[] = {
+                { "cur/100.a:2,S", "cur/100.a:2,S", "S" },
+                { "new/101.b", "new/101.b", "" },
+                { "cur/102.c,S=5:2,TSRSab", "cur/102.c,S=5:2,TSRSab", "RST" },
+                { "cur/103.d;2,F", "cur/103.d;2,F", "F" },
+                { "new/104.e!2,DP", "new/104.e!2,DP", "DP" },
+                { "cur/105.f:1,S", "cur/105.f:1,S", "" },
+                { "cur/106.g:2,", "cur/106.g:2,", "" },
+        };
+        size_t count = sizeof rows / sizeof *rows;
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        for (size_t i = count; i-- > 0;) {
+                char path[64];
+
+                snprintf(path, sizeof path, "M/%s", rows[i].file);
+                put(path, rows[i].file);
+        }
+        put("M/cur/.hidden", "no");
+        put("M/tmp/99.z", "no");
+        put("M/dovecot.index", "no");
+        get(&g, open_source("M", &e));
+        CHECK(g.ok && g.finished && g.n == count && warnings == 0 && g.total_messages == count && g.done_messages == count);
+        for (size_t i = 0; i < g.n; i++) {
+                const struct origin *o = message_origin(g.m[i]);
+                char path[64];
+
+                CHECK_STR(subject_of(&g, i), rows[i].file);
+                CHECK_STR(o->uid, rows[i].uid);
+                CHECK_STR(o->flags, rows[i].flags);
+                CHECK_STR(o->folder, "");
+                snprintf(path, sizeof path, "M/%s", rows[i].file);
+                CHECK_STR(o->source, at(path));
+                CHECK(o->number == i + 1 && o->time > 1700000000 && !o->account.p);
+        }
+        got_free(&g);
+}
+
+TEST(folders)
+{
+        static const char *const rows[][2] = { /* file, folder */
+                { "M/new/1", "" },
+                { "M/.Archive/cur/5:2,", "Archive" },
+                { "M/.Archive.2024/cur/2:2,", "Archive/2024" },
+                { "M/Archive/2025/new/3", "Archive/2025" },
+                { "M/.B..c./new/4", "B/c" },
+                { "M/Work/.Sub.x/cur/0:2,", "Work/Sub/x" },
+        };
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        for (size_t i = sizeof rows / sizeof *rows; i-- > 0;)
+                put(rows[i][0], rows[i][1]);
+        mkdir(at("M/Archive/cur"), 0700); /* empty, and no new */
+        mkdir(at("M/.other"), 0700);
+        get(&g, open_source("M", &e));
+        CHECK(g.ok && g.finished && g.n == 6 && warnings == 0 && g.total_messages == 6);
+        for (size_t i = 0; i < g.n; i++) {
+                CHECK_STR(subject_of(&g, i), rows[i][1]);
+                CHECK_STR(message_origin(g.m[i])->folder, rows[i][1]);
+                CHECK_STR(message_origin(g.m[i])->uid, rows[i][0] + 2);
+        }
+        got_free(&g);
+}
+
+/* mailmill's own shape: the root is no folder itself. */
+TEST(root_without_a_maildir)
+{
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        put("R/Inbox/new/1", "i");
+        put("R/Archive/Billing/cur/1:2,S", "b");
+        get(&g, open_source("R", &e));
+        CHECK(g.ok && g.n == 2);
+        NEED(g.n == 2);
+        CHECK_STR(message_origin(g.m[0])->folder, "Archive/Billing");
+        CHECK_STR(message_origin(g.m[1])->folder, "Inbox");
+        got_free(&g);
+}
+
+TEST(no_maildir_at_all)
+{
+        struct err e;
+        int fd;
+
+        scratch_begin();
+        put("E/1.eml", "x");
+        fd = open(at("E"), O_RDONLY | O_DIRECTORY);
+        CHECK(!maildir_open(fd, STR("E"), &limits_default, scratch, &e));
+        CHECK(e.code == ERR_ABSENT && strstr(e.text, "E: no Maildir in it"));
+}
+
+TEST(B06_what_is_no_file)
+{
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        int s = socket(AF_UNIX, SOCK_STREAM, 0);
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        put("M/cur/1:2,S", "first");
+        put("M/new/3\n4", "newline");
+        put("M/new/5", "last");
+        snprintf(a.sun_path, sizeof a.sun_path, "%.90s", at("M/new/2"));
+        CHECK(bind(s, (struct sockaddr *)&a, sizeof a) == 0);
+        close(s);
+        CHECK(mkdir(at("M/cur/4"), 0700) == 0 && mkfifo(at("M/cur/fifo"), 0600) == 0);
+        CHECK(symlink("1:2,S", at("M/cur/0:2,S")) == 0);
+        CHECK(symlink("..", at("M/loop")) == 0 && symlink(".", at("M/.Loop")) == 0); /* folders that are links: not followed */
+        get(&g, open_source("M", &e));
+        CHECK(g.ok && g.n == 3 && !g.finished && g.skipped == 4 && warnings == 4);
+        CHECK(strstr(g.finish_e.text, "4 entries"));
+        CHECK_STR(subject_of(&g, 0), "first");
+        CHECK_STR(subject_of(&g, 1), "newline");
+        CHECK_STR(subject_of(&g, 2), "last");
+        got_free(&g);
+}
+
+TEST(B06_many_files)
+{
+        struct message *m = NULL;
+        struct source *s;
+        struct err e;
+        size_t n = 0;
+
+        scratch_begin();
+        put("M/new/0", "0");
+        for (int i = 0; i < 20000; i++) {
+                char path[64];
+                int fd;
+
+                snprintf(path, sizeof path, "M/new/1%08d.x", (i * 7919) % 20000);
+                fd = open(at(path), O_WRONLY | O_CREAT, 0600);
+                NEED(fd >= 0);
+                close(fd);
+        }
+        s = open_source("M", &e);
+        NEED(s);
+        CHECK(s->total_messages == 20001);
+        while (s->ops->next(s, &m, &e) && m) {
+                char uid[64];
+
+                snprintf(uid, sizeof uid, "new/1%08zu.x", n - 1);
+                CHECK_STR(message_origin(m)->uid, n ? uid : "new/0");
+                message_free(m);
+                n++;
+        }
+        CHECK(n == 20001 && s->ops->finish(s, &e));
+        source_free(s);
+}
+
+TEST(folders_nest_too_deep)
+{
+        char path[600] = "M";
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        put("M/new/1", "top");
+        for (int i = 0; i < 40; i++)
+                strcat(path, "/d");
+        strcat(path, "/new/1");
+        put(path, "deep");
+        get(&g, open_source("M", &e));
+        CHECK(g.ok && g.n == 1 && !g.finished && strstr(warned, "too deep"));
+        got_free(&g);
+}
+
+TEST(moved_while_reading)
+{
+        struct source *s;
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        put("M/new/1", "1");
+        put("M/new/2", "2");
+        s = open_source("M", &e);
+        NEED(s);
+        CHECK(rename(at("M/new/1"), at("M/1")) == 0);
+        get(&g, s);
+        CHECK(g.ok && g.n == 1);
+        got_free(&g);
+}
+
+TEST(every_allocation_fails)
+{
+        struct err e;
+
+        scratch_begin();
+        put("M/new/1", "1");
+        put("M/.A.b/cur/1:2,S", "1");
+        for (size_t n = 1; n < 400; n++) {
+                struct message *m = NULL;
+                struct source *s;
+
+                mem_fail_at(n);
+                s = open_source("M", &e);
+                while (s && s->ops->next(s, &m, &e) && m) {
+                        message_free(m);
+                        m = NULL;
+                }
+                source_free(s);
+                mem_fail_at(0);
+        }
+}
+
+TEST_MAIN
