@@ -3,6 +3,7 @@
 #ifndef CORE_POP3_INT_H
 #define CORE_POP3_INT_H
 
+#include "core/map.h"
 #include "core/pop3.h"
 
 enum {
@@ -36,5 +37,140 @@ bool pop3_ask(struct pop3 *p, struct reply *r, struct err *e, const char *fmt, .
 /* The error for a -ERR: its code from the response code or a few well-known words, else `otherwise`. Returns false. */
 bool pop3_refused(const struct reply *r, enum err_code otherwise, struct err *e, const char *what);
 enum err_code pop3_refusal_code(struct str text, enum err_code otherwise);
+
+/* The account as a source. */
+enum mail_state {
+        MAIL_UNSURE,   /* its UID is missing or not its own: the header (or the content) tells which it is */
+        MAIL_WANT,     /* to be RETRieved */
+        MAIL_GIVEN,    /* handed out, no outcome yet */
+        MAIL_UNDONE,   /* handed out, nothing came of it */
+        MAIL_KNOWN,    /* settled, or seen before; stays on the server */
+        MAIL_HELD,     /* its bytes are in the spool */
+        MAIL_CHECK,    /* settled and due: DELE once its header proves to be the one we know */
+        MAIL_DOOMED,   /* DELE is to be sent: it was RETRieved or checked in this session */
+        MAIL_GONE,     /* DELE was answered +OK; true only after QUIT */
+        MAIL_LEFT,     /* not this time: refused, too large, given up */
+        MAIL_ALIAS,    /* turned out to be another row of the table */
+};
+
+struct hashes {
+        uint8_t header[DIGEST_SIZE], content[DIGEST_SIZE];
+};
+
+/* One row of the table. Its index + 1 is origin.number, good for the whole run; the server's number changes with each session. */
+struct mail {
+        struct str uid;             /* the server's, or the one made of the header ("header-sha256:…"); {NULL,0}: not yet known */
+        uint64_t size;              /* the server's hint */
+        uint32_t number;            /* in this session; 0: not in its list */
+        uint32_t occurrence;
+        uint32_t touched, retrieved;/* the session in which it was last TOPped or RETRieved, RETRieved; 0: never */
+        int64_t mark;               /* id; 0: none known */
+        int64_t first_seen, leave_age;
+        struct hashes *hashes;      /* of the mark, or as found; NULL: not needed */
+        uint8_t state, leave;       /* enum mail_state, enum outcome_leave */
+        uint8_t cuts;               /* sessions lost while its answer was due */
+        bool named;                 /* uid was made of the header */
+        bool verify;                /* once RETRieved, its content is compared with the mark before it is handed out */
+        bool again, suspect;        /* W19: fetched once more; short twice */
+};
+
+enum flight_kind { FLY_RETR, FLY_TOP, FLY_DELE, FLY_NOOP };
+struct flight {
+        uint32_t mail;              /* index; of no meaning for NOOP */
+        enum flight_kind kind;
+        uint64_t expected;          /* bytes of its answer, as far as known */
+};
+
+struct queue {
+        uint32_t *p;
+        size_t head, n, room;
+};
+
+enum {
+        WINDOW_COMMANDS = 512,
+        WINDOW_BYTES = 8 << 20,
+};
+
+struct fetch {
+        struct source s;
+        struct account *acc;
+        struct ledger *ledger;
+        struct ledger_account la;
+        struct limits lim;
+        struct pop3_options o;
+        char *tmp_dir;
+        int tmp_fd;
+
+        struct arena *arena, *scratch; /* for the run; for one look-up */
+        struct mail *mails;
+        size_t n, room;
+        struct map *keyed;          /* "uid NUL occurrence" -> index + 1, of those that were unsure */
+
+        struct pop3 *p;             /* NULL: no session */
+        uint32_t session;           /* counts them */
+        bool listed;                /* a first list is there */
+        bool single;                /* one command at a time */
+        bool no_top;                /* refused */
+        bool progress;              /* this session has answered something */
+        unsigned barren;            /* sessions in a row that have not */
+        bool failed, finishing;
+        struct queue todo, dele;    /* UNSURE and WANT; CHECK and DOOMED */
+        struct flight ring[WINDOW_COMMANDS + 1];
+        size_t fly_head, fly_n;
+        uint64_t expected;          /* bytes in flight */
+
+        uint64_t limit, asked;      /* messages being RETRieved or handed out, of at most limit (0: no limit) */
+        uint64_t given;             /* handed out */
+        unsigned agree, differ;     /* sizes against bytes (W19) */
+        uint64_t troubles;          /* messages that could not be had */
+        struct err trouble;         /* the first of them */
+};
+
+/* pop3_source.c */
+bool fetch_queue(struct fetch *f, const struct mail *m, struct err *e) MUST_CHECK; /* where its state says; nowhere for most */
+void fetch_drop_session(struct fetch *f);
+void fetch_learn(struct fetch *f, bool ledger_account_flag(struct ledger_account *la)); /* sets a flag of the account's row, unless dry */
+void fetch_trouble(struct fetch *f, struct mail *m, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+struct arena *fetch_scratch(struct fetch *f, struct err *e) MUST_CHECK;
+
+/* pop3_connect.c: a session, listed and matched with the table. */
+bool fetch_connect(struct fetch *f, struct err *e) MUST_CHECK;
+
+/* pop3_match.c: which message of the list is which. */
+bool fetch_match(struct fetch *f, const struct pop3_item *items, size_t n, struct err *e) MUST_CHECK;
+/* An unsure mail whose header hash (and content hash, or NULL) is known becomes KNOWN, CHECK, HELD, WANT, or an ALIAS. */
+bool fetch_identify(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], const uint8_t *content, struct err *e) MUST_CHECK;
+/* Loads m's mark by UID and occurrence, with its hashes. */
+bool fetch_load_mark(struct fetch *f, struct mail *m, bool *found, struct err *e) MUST_CHECK;
+bool fetch_forget(struct fetch *f, struct mail *m, struct err *e) MUST_CHECK;
+bool hash_known(const uint8_t hash[DIGEST_SIZE]);
+bool hash_same(const uint8_t a[DIGEST_SIZE], const uint8_t b[DIGEST_SIZE]);
+
+/* pop3_answer.c: the answer to the command at the head of the ring. *doubtful: the framing can't be trusted. */
+bool fetch_answer(struct fetch *f, struct message **out, bool *doubtful, struct err *e) MUST_CHECK;
+
+/* pop3_fetch.c: commands out, answers in. Works until a message is there (out not NULL), or nothing is left to do. */
+bool fetch_pump(struct fetch *f, struct message **out, struct err *e) MUST_CHECK;
+
+/* pop3_body.c: one multi-line answer. */
+struct body {
+        struct buf mem;             /* all of it, or the block in hand once fd is open */
+        int fd;
+        uint64_t n, wire;           /* bytes of it; bytes on the wire */
+        uint8_t hash[DIGEST_SIZE];
+        bool odd_end;               /* it ended by a stall after ".CRLF" in the middle of a line */
+};
+/* doubtful: set when the framing can't be trusted; then nothing of it may be kept. */
+bool body_read(struct fetch *f, uint64_t size, struct body *b, bool *doubtful, struct err *e) MUST_CHECK;
+void body_free(struct body *b);
+/* TOP n 0: the hash of its header. */
+bool body_read_header(struct fetch *f, uint8_t hash[DIGEST_SIZE], bool *doubtful, struct err *e) MUST_CHECK;
+/* After an answer: does what comes next read as the next one's status? Waits only while more answers are due. */
+bool body_guard(struct fetch *f, bool *doubtful, struct err *e) MUST_CHECK;
+
+/* pop3_delete.c */
+bool mail_due(const struct fetch *f, const struct mail *m); /* to be deleted, by its own or the account's rule */
+void fetch_settle(struct source *s, const struct outcome *o, size_t n);
+bool fetch_finish(struct source *s, struct err *e);
 
 #endif

@@ -1,0 +1,380 @@
+/* Which message of the list is which: by UID where it is the message's own, else by the hash of its header, and in the end by content.
+ * What the ledger knows decides what happens to it. */
+#include "core/pop3_int.h"
+
+#include <stdio.h>
+
+#include "core/log.h"
+#include "core/mem.h"
+
+enum {
+        TWINS_MAX = 1000,      /* messages under one key that are told apart; more are left alone */
+        GAP_MAX = 4,           /* marks that may be missing (aged, forgotten) in between */
+        KEY_MAX = 600,
+};
+
+bool hash_known(const uint8_t hash[DIGEST_SIZE])
+{
+        static const uint8_t none[DIGEST_SIZE];
+
+        return memcmp(hash, none, DIGEST_SIZE) != 0;
+}
+
+bool hash_same(const uint8_t a[DIGEST_SIZE], const uint8_t b[DIGEST_SIZE])
+{
+        return hash_known(a) && memcmp(a, b, DIGEST_SIZE) == 0;
+}
+
+static bool keep_hashes(struct fetch *f, struct mail *m, const uint8_t *header, const uint8_t *content, struct err *e)
+{
+        if (!m->hashes && !(m->hashes = arena_alloc(f->arena, sizeof *m->hashes)))
+                return err_nomem(e);
+        if (header)
+                memcpy(m->hashes->header, header, DIGEST_SIZE);
+        if (content)
+                memcpy(m->hashes->content, content, DIGEST_SIZE);
+        return true;
+}
+
+/* A mark that says "deleted" while the message is there again means a restored mailbox, a reused UID, or a server that did not
+ * delete: its header tells. */
+static enum mail_state known_state(const struct fetch *f, const struct mail *m, const struct mark *k)
+{
+        if (k->state != MARK_SEEN)
+                return MAIL_HELD;
+        if (f->o.again && m->state == MAIL_UNSURE)
+                return MAIL_WANT; /* once: not again after it was settled in this run */
+        if (!hash_known(k->header_hash) || !hash_known(k->content_hash))
+                return MAIL_KNOWN; /* marked without having been read: never deleted */
+        if (k->deleted || (mail_due(f, m) && !f->o.dry))
+                return MAIL_CHECK;
+        return MAIL_KNOWN;
+}
+
+static bool apply_mark(struct fetch *f, struct mail *m, const struct mark *k, struct err *e)
+{
+        m->mark = k->id;
+        m->first_seen = k->first_seen;
+        m->leave = (uint8_t)k->leave; /* the two enums agree, see pop3_source.c */
+        m->leave_age = k->leave_age;
+        m->state = (uint8_t)known_state(f, m, k);
+        return m->state != MAIL_CHECK || keep_hashes(f, m, k->header_hash, k->content_hash, e);
+}
+
+bool fetch_load_mark(struct fetch *f, struct mail *m, bool *found, struct err *e)
+{
+        struct arena *a = fetch_scratch(f, e);
+        struct mark k;
+
+        *found = false;
+        if (!a || (m->uid.n > 0 && !ledger_mark(f->ledger, f->la.id, m->uid, m->occurrence, &k, found, a, e)))
+                return false;
+        return !*found || apply_mark(f, m, &k, e);
+}
+
+bool fetch_forget(struct fetch *f, struct mail *m, struct err *e)
+{
+        int64_t id = m->mark;
+
+        m->mark = 0;
+        m->first_seen = f->o.now;
+        m->leave = LEAVE_DEFAULT;
+        return id == 0 || f->o.dry || ledger_mark_forget(f->ledger, id, e);
+}
+
+/* first = "new": it is known from now on, was never read, and so is never deleted. */
+static bool mark_unread(struct fetch *f, struct mail *m, const uint8_t *header, struct err *e)
+{
+        struct mark k = {
+                .account = f->la.id, .uid = m->uid, .occurrence = m->occurrence, .state = MARK_SEEN, .size = m->size,
+                .first_seen = f->o.now, .last_seen = f->o.now, .leave = MARK_LEAVE_ALWAYS,
+        };
+
+        if (header)
+                memcpy(k.header_hash, header, DIGEST_SIZE);
+        m->state = MAIL_KNOWN;
+        m->leave = LEAVE_ALWAYS;
+        f->s.skipped++;
+        return f->o.dry || ledger_mark_put(f->ledger, &k, e);
+}
+
+static bool starts_new(const struct fetch *f)
+{
+        return f->acc->first_new && f->la.fresh && !f->o.again;
+}
+
+/* A message that no mark knows. */
+static bool new_mail(struct fetch *f, struct mail *m, const uint8_t *header, struct err *e)
+{
+        m->first_seen = f->o.now;
+        if (starts_new(f))
+                return mark_unread(f, m, header, e);
+        m->state = MAIL_WANT;
+        return true;
+}
+
+static struct str make_key(struct str uid, unsigned occurrence, char out[KEY_MAX])
+{
+        size_t n = uid.n < KEY_MAX - 16 ? uid.n : KEY_MAX - 16;
+
+        memcpy(out, uid.p, n);
+        return str_make(out, n + 1 + (size_t)snprintf(out + n, 16, "%c%u", 0, occurrence) - 1);
+}
+
+static struct mail *row_of_key(struct fetch *f, struct str uid, unsigned occurrence)
+{
+        char key[KEY_MAX];
+        uintptr_t i = (uintptr_t)map_get(f->keyed, make_key(uid, occurrence, key));
+
+        struct mail *m = i && i <= f->n ? &f->mails[i - 1] : NULL;
+
+        return m && m->state != MAIL_ALIAS && m->occurrence == occurrence && str_eq(m->uid, uid) ? m : NULL; /* rows come and go */
+}
+
+static bool set_key(struct fetch *f, struct mail *m, unsigned occurrence, struct err *e)
+{
+        char key[KEY_MAX];
+        uintptr_t i = (uintptr_t)(m - f->mails) + 1;
+
+        m->occurrence = occurrence;
+        return map_set(f->keyed, make_key(m->uid, occurrence, key), (void *)i, NULL) || err_nomem(e);
+}
+
+/* A message without a UID is filed under the hash of its header. */
+static bool name_by_header(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], struct err *e)
+{
+        char hex[2 * DIGEST_SIZE + 1];
+
+        if (m->uid.n > 0 && !m->named)
+                return true;
+        digest_hex(header, hex);
+        m->uid = arena_printf(f->arena, "header-sha256:%s", hex);
+        m->named = true;
+        return m->uid.p || err_nomem(e);
+}
+
+static bool equal(const uint8_t *header, const uint8_t *content, const uint8_t known_header[DIGEST_SIZE],
+                  const uint8_t known_content[DIGEST_SIZE])
+{
+        return content && hash_known(known_content) ? hash_same(known_content, content) : hash_same(known_header, header);
+}
+
+static void become_alias(struct fetch *f, struct mail *m, struct mail *row)
+{
+        row->number = m->number;
+        row->size = m->size;
+        row->touched = m->touched;
+        if (m->retrieved == f->session)
+                row->retrieved = m->retrieved;
+        m->state = MAIL_ALIAS;
+        m->number = 0;
+}
+
+/* What an alias stands for may have something due in this session. */
+static bool wake(struct fetch *f, struct mail *m, struct err *e)
+{
+        bool found;
+
+        if (m->state == MAIL_DOOMED || m->state == MAIL_GONE || m->state == MAIL_KNOWN || m->state == MAIL_CHECK) {
+                m->state = MAIL_KNOWN;
+                if (!fetch_load_mark(f, m, &found, e))
+                        return false;
+        }
+        return fetch_queue(f, m, e);
+}
+
+/* Walks the rows and marks under m's key: the first equal one that no other message of this list has claimed is it; else it is new. Each is
+ * claimed once, so equal twins are told apart by how many there are. */
+static bool find_twin(struct fetch *f, struct mail *m, const uint8_t *header, const uint8_t *content, struct err *e)
+{
+        unsigned vacant = UINT32_MAX, gap = 0;
+
+        for (unsigned occ = 0; occ < TWINS_MAX && gap < GAP_MAX; occ++) {
+                struct mail *row = row_of_key(f, m->uid, occ);
+                struct arena *a = fetch_scratch(f, e);
+                bool found = false;
+                struct mark k;
+
+                if (row && row != m) {
+                        if (row->number == 0 && row->hashes && equal(header, content, row->hashes->header, row->hashes->content)) {
+                                become_alias(f, m, row);
+                                return wake(f, row, e);
+                        }
+                        continue;
+                }
+                if (!a || !ledger_mark(f->ledger, f->la.id, m->uid, occ, &k, &found, a, e))
+                        return false;
+                if (found && equal(header, content, k.header_hash, k.content_hash))
+                        return set_key(f, m, occ, e) && apply_mark(f, m, &k, e);
+                if (!found && vacant == UINT32_MAX)
+                        vacant = occ;
+                gap = found ? 0 : gap + 1;
+        }
+        if (vacant == UINT32_MAX) {
+                fetch_trouble(f, m, ERR_LIMIT, "more than %d messages that can't be told apart", TWINS_MAX);
+                return true;
+        }
+        return set_key(f, m, vacant, e) && new_mail(f, m, header, e);
+}
+
+bool fetch_identify(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], const uint8_t *content, struct err *e)
+{
+        if (!name_by_header(f, m, header, e) || !keep_hashes(f, m, header, content, e))
+                return false;
+        if (!find_twin(f, m, header, content, e))
+                return false;
+        if (m->state == MAIL_KNOWN || m->state == MAIL_HELD || m->state == MAIL_CHECK)
+                f->s.skipped++;
+        return true;
+}
+
+static struct mail *add_row(struct fetch *f, const struct pop3_item *it, bool keep_uid, struct err *e)
+{
+        struct mail *m;
+
+        if (f->n == f->room) {
+                size_t room = f->room ? f->room * 2 : 256;
+                struct mail *grown = mem_resize(f->mails, room * sizeof *grown);
+
+                if (!grown)
+                        return err_nomem(e), NULL;
+                f->mails = grown;
+                f->room = room;
+        }
+        m = &f->mails[f->n];
+        *m = (struct mail){ .uid = it->uid, .size = it->size, .number = it->number, .state = MAIL_UNSURE };
+        if (keep_uid && it->uid.n > 0 && !(m->uid = arena_str(f->arena, it->uid)).p)
+                return err_nomem(e), NULL;
+        f->n++;
+        return m;
+}
+
+/* UIDs that stand for more than one message of this list. */
+static bool note_twins(struct map *twins, const struct pop3_item *items, size_t n, struct err *e)
+{
+        for (size_t i = 0; i < n; i++)
+                if (items[i].occurrence > 0 && !map_set(twins, items[i].uid, twins, NULL))
+                        return err_nomem(e);
+        return true;
+}
+
+static bool is_unsure(const struct map *twins, const struct pop3_item *it)
+{
+        return it->uid.n == 0 || (map_count(twins) > 0 && map_get(twins, it->uid));
+}
+
+static bool first_row(struct fetch *f, const struct pop3_item *it, bool unsure, struct err *e)
+{
+        struct mail *m = add_row(f, it, false, e);
+        bool found;
+
+        if (!m)
+                return false;
+        if (!unsure) {
+                if (!fetch_load_mark(f, m, &found, e) || (!found && !new_mail(f, m, NULL, e)))
+                        return false;
+                if (found && m->state != MAIL_WANT)
+                        f->s.skipped++;
+        }
+        if (m->state == MAIL_WANT || m->state == MAIL_UNSURE) {
+                f->s.total_messages++;
+                f->s.total_bytes += m->size;
+        }
+        return fetch_queue(f, m, e);
+}
+
+static bool note_seen(struct fetch *f, struct err *e)
+{
+        int64_t *ids = mem_array(f->n ? f->n : 1, sizeof *ids);
+        size_t n = 0;
+        bool ok;
+
+        if (!ids)
+                return err_nomem(e);
+        for (size_t i = 0; i < f->n; i++)
+                if (f->mails[i].mark)
+                        ids[n++] = f->mails[i].mark;
+        ok = n == 0 || ledger_mark_seen_now(f->ledger, ids, n, f->o.now, e);
+        mem_free(ids);
+        return ok;
+}
+
+static bool first_match(struct fetch *f, const struct map *twins, const struct pop3_item *items, size_t n, struct err *e)
+{
+        bool one = starts_new(f) && !f->o.dry; /* thousands of marks at once: one transaction */
+
+        if (one && !ledger_begin(f->ledger, e))
+                return false;
+        for (size_t i = 0; i < n; i++)
+                if (!first_row(f, &items[i], is_unsure(twins, &items[i]), e)) {
+                        if (one)
+                                ledger_rollback(f->ledger);
+                        return false;
+                }
+        if (one && !ledger_commit(f->ledger, e))
+                return false;
+        return f->o.dry || note_seen(f, e);
+}
+
+/* Numbers live one session: every row gets its new one, or none. */
+static struct map *rows_by_uid(struct fetch *f, struct err *e)
+{
+        struct map *rows = map_new();
+
+        while (f->n > 0 && f->mails[f->n - 1].state == MAIL_ALIAS)
+                f->n--;
+        for (size_t i = 0; rows && i < f->n; i++) {
+                struct mail *m = &f->mails[i];
+
+                m->number = 0;
+                if (m->state == MAIL_UNSURE || (m->state == MAIL_LEFT && !m->uid.n))
+                        m->state = MAIL_ALIAS; /* it will stand in the new list, as unsure as before */
+                if (m->state == MAIL_ALIAS || m->uid.n == 0)
+                        continue;
+                if (!map_set(rows, m->uid, (void *)(uintptr_t)(i + 1), NULL)) {
+                        map_free(rows, NULL);
+                        rows = NULL;
+                }
+        }
+        if (!rows)
+                err_nomem(e);
+        return rows;
+}
+
+/* A message that came since the first list waits for the next run; only what was unsure must be looked at again. */
+static bool match_again(struct fetch *f, const struct map *rows, const struct map *twins, const struct pop3_item *it, struct err *e)
+{
+        uintptr_t i = it->uid.n ? (uintptr_t)map_get(rows, it->uid) : 0;
+        struct mail *m = i ? &f->mails[i - 1] : NULL;
+
+        if (is_unsure(twins, it) || (m && row_of_key(f, m->uid, m->occurrence)))
+                return add_row(f, it, true, e) && fetch_queue(f, &f->mails[f->n - 1], e);
+        if (!m)
+                return true;
+        m->number = it->number;
+        m->size = it->size;
+        return wake(f, m, e);
+}
+
+static bool second_match(struct fetch *f, const struct map *twins, const struct pop3_item *items, size_t n, struct err *e)
+{
+        struct map *rows = rows_by_uid(f, e);
+        bool ok = rows;
+
+        for (size_t i = 0; ok && i < n; i++)
+                ok = match_again(f, rows, twins, &items[i], e);
+        if (rows)
+                map_free(rows, NULL);
+        return ok;
+}
+
+bool fetch_match(struct fetch *f, const struct pop3_item *items, size_t n, struct err *e)
+{
+        struct map *twins = map_new();
+        bool ok = twins || err_nomem(e);
+
+        f->todo.n = f->dele.n = f->todo.head = f->dele.head = 0;
+        ok = ok && note_twins(twins, items, n, e) && (f->listed ? second_match(f, twins, items, n, e) : first_match(f, twins, items, n, e));
+        map_free(twins, NULL);
+        return ok;
+}
