@@ -140,22 +140,19 @@ static bool stream(struct fetch *f, uint64_t size, struct body *b, struct err *e
         return ok;
 }
 
-bool body_guard(struct fetch *f, bool *doubtful, struct err *e)
+/* A session that ends right here, or falls silent, takes nothing from the message before: that is seen when the next answer is read. */
+static bool doubtful_next(struct fetch *f)
 {
         struct str have, word;
+        struct err e;
 
-        *doubtful = false;
-        if (f->fly_n > 1 ? !lines_fill(f->p->l, &have, e) : !lines_poll(f->p->l, &have, e))
+        if (f->fly_n > 1 ? !lines_fill(f->p->l, &have, &e) : !lines_poll(f->p->l, &have, &e))
                 return false;
+        if (have.n == 0 || f->fly_n == 1)
+                return have.n > 0 && !f->single; /* one at a time, what comes unasked is thrown away before the next command */
         for (word = have; word.n > 0 && ascii_is_blank(word.p[0]);)
                 word = str_from(word, 1);
-        if (have.n == 0 || (f->fly_n == 1 && f->single))
-                return true; /* one at a time, what comes unasked is thrown away before the next command */
-        if (f->fly_n == 1)
-                *doubtful = true;
-        else if (word.n > 0)
-                *doubtful = !str_starts_nocase(STR("+OK"), str_first(word, 3)) && !str_starts_nocase(STR("-ERR"), str_first(word, 4));
-        return true;
+        return !str_starts_nocase(STR("+OK"), str_first(word, 3)) && !str_starts_nocase(STR("-ERR"), str_first(word, 4));
 }
 
 /* A server that leaves out the line end before the final dot makes two answers look like one. */
@@ -173,10 +170,11 @@ bool body_read(struct fetch *f, uint64_t size, struct body *b, bool *doubtful, s
         *b = (struct body){ .fd = -1 };
         *doubtful = false;
         lines_answer_begins(f->p->l);
-        if (!stream(f, size, b, e) || (!b->odd_end && !body_guard(f, doubtful, e))) {
+        if (!stream(f, size, b, e)) {
                 body_free(b);
                 return false;
         }
+        *doubtful = !b->odd_end && doubtful_next(f);
         s = buf_str(&b->mem);
         if (b->fd < 0 && pop3_is_status(str_first(s, str_find(s, '\n')))) { /* a second status line */
                 if (f->single)
@@ -220,7 +218,7 @@ bool body_read_header(struct fetch *f, uint8_t hash[DIGEST_SIZE], bool *doubtful
 
         memset(hash, 0, DIGEST_SIZE);
         if (!body_read(f, 0, &b, doubtful, e) || *doubtful)
-                return !*doubtful ? false : true;
+                return *doubtful;
         ok = b.fd >= 0 || b.n == 0 || hash_header(f, buf_str(&b.mem), hash, e); /* an enormous header has no identity */
         body_free(&b);
         return ok;

@@ -160,13 +160,12 @@ struct body {
         uint8_t hash[DIGEST_SIZE];
         bool odd_end;               /* it ended by a stall after ".CRLF" in the middle of a line */
 };
-/* doubtful: set when the framing can't be trusted; then nothing of it may be kept. */
+/* *doubtful: what comes after it does not read as the next status line (waited for only while more answers are due), or it seems to
+ * hold two answers: then nothing of it is kept. */
 bool body_read(struct fetch *f, uint64_t size, struct body *b, bool *doubtful, struct err *e) MUST_CHECK;
 void body_free(struct body *b);
 /* TOP n 0: the hash of its header. */
 bool body_read_header(struct fetch *f, uint8_t hash[DIGEST_SIZE], bool *doubtful, struct err *e) MUST_CHECK;
-/* After an answer: does what comes next read as the next one's status? Waits only while more answers are due. */
-bool body_guard(struct fetch *f, bool *doubtful, struct err *e) MUST_CHECK;
 
 /* pop3_delete.c */
 bool mail_due(const struct fetch *f, const struct mail *m); /* to be deleted, by its own or the account's rule */
