@@ -123,7 +123,7 @@ static void read_quoted(struct reader *r)
 /* "[192.0.2.1]" */
 static void read_literal(struct reader *r)
 {
-        struct str near = str_first(r->rest, LITERAL_MAX);
+        struct str near = str_first(r->rest, LITERAL_MAX), inside;
         size_t n = str_find(near, ']');
 
         if (n == near.n || r->spec.n == 0 || r->spec.p[r->spec.n - 1] != '@') {
@@ -131,9 +131,11 @@ static void read_literal(struct reader *r)
                 r->rest = str_from(r->rest, 1);
                 return;
         }
-        for (size_t i = 0; i <= n; i++)
-                if (!ascii_is_space(r->rest.p[i]))
-                        add_char(r, r->rest.p[i]);
+        inside = str_trim(str_make(near.p + 1, n - 1)); /* blanks further in stay, and spoil it */
+        add_char(r, '[');
+        buf_add_str(&r->spec, inside);
+        buf_add_str(&r->phrase, inside);
+        add_char(r, ']');
         r->rest = str_from(r->rest, n + 1);
 }
 
@@ -231,10 +233,19 @@ static bool is_dot_atom(struct str s)
         return s.n > 0;
 }
 
+/* "[192.0.2.1]", "[IPv6:2001:db8::1]" (RFC 5321 4.1.3) */
+static bool is_literal(struct str s)
+{
+        for (size_t i = 1; i < s.n - 1; i++)
+                if (!ascii_is_alnum(s.p[i]) && !memchr(".:-", s.p[i], 3))
+                        return false;
+        return s.p[s.n - 1] == ']';
+}
+
 static bool is_domain(struct str s)
 {
         if (s.n > 2 && s.p[0] == '[')
-                return s.p[s.n - 1] == ']' && str_find(str_from(s, 1), '[') == s.n - 1 && str_find(s, ']') == s.n - 1;
+                return is_literal(s);
         return is_dot_atom(s) && s.p[0] != '.' && s.p[s.n - 1] != '.' && str_find_str(s, STR("..")) == s.n;
 }
 

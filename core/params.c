@@ -584,8 +584,11 @@ struct str params_value(const struct params *p, struct str name)
 
 /* Writing. */
 
+/* Text that a reader takes as it stands: ASCII, and nothing like an encoded-word. */
 static bool is_ascii_text(struct str s)
 {
+        if (str_find_str(s, STR("=?")) < s.n)
+                return false;
         for (size_t i = 0; i < s.n; i++)
                 if (s.p[i] < 32 || s.p[i] >= 127)
                         return false;

@@ -122,6 +122,8 @@ TEST(H05_never_another_address)
         CHECK(defects & ADDR_SYNTAX);
         CHECK_STR(parse("a\x01@b.org"), "|a\xef\xbf\xbd@b.org!");
         CHECK_STR(parse("a@b.org\xff"), "|a@b.org\xef\xbf\xbd!");
+        CHECK_STR(parse("a@[1 <x@y> 2]"), "|a@[1 <x@y> 2]!");
+        CHECK_STR(parse("a@[1 92.0.2.1], b@[ 192.0.2.1 ]"), "|a@[1 92.0.2.1]! / |b@[192.0.2.1]");
         CHECK_STR(parse("\"a@b.org"), "|\"a@b.org!");
         CHECK_STR(parse("Joe <joe@x.org"), "Joe|joe@x.org"); /* only its '>' is missing */
         CHECK(defects & ADDR_SYNTAX);

@@ -200,7 +200,7 @@ static struct str encode(const char *name, const char *value)
 TEST(encoding)
 {
         static const char *const values[] = {
-                "x.pdf", "a b.pdf", "q\"uote\\.txt", "\xc3\xa4.txt", "", "it's", "a;b", "100%",
+                "x.pdf", "a b.pdf", "q\"uote\\.txt", "\xc3\xa4.txt", "", "it's", "a;b", "100%", "=?utf-8?q?x?=",
                 "\xe3\x81\x93\xe3\x82\x93\xe3\x81\xab\xe3\x81\xa1\xe3\x81\xaf\xe3\x81\x93\xe3\x82\x93\xe3\x81\xab\xe3\x81\xa1\xe3\x81\xaf.pdf",
                 "a name of more than sixty bytes that goes on and on and on and on and on and on.pdf",
         };
