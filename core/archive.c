@@ -58,14 +58,16 @@ static bool passed_over(struct archive *a, struct str path, const char *why)
         return true;
 }
 
-bool archive_open_file(struct archive *a, int dir, struct str path, int64_t *time, bool *skip, struct err *e)
+bool archive_open_file(struct archive *a, int dir, struct str path, int64_t *time, enum archive_opened *how, struct err *e)
 {
         struct err why = { 0 };
         struct stat st;
         int fd = sys_open_beneath(dir, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0, &why); /* a FIFO must not hold us */
 
-        *skip = true;
+        *how = fd < 0 && why.code == ERR_ABSENT ? FILE_GONE : FILE_PASSED_OVER;
         gather_rewind(&a->gather);
+        if (*how == FILE_GONE)
+                return true;
         if (fd < 0) {
                 if (why.code == ERR_NOMEM || why.sys == EMFILE || why.sys == ENFILE) {
                         *e = why;
@@ -77,7 +79,7 @@ bool archive_open_file(struct archive *a, int dir, struct str path, int64_t *tim
                 close(fd);
                 return passed_over(a, path, "not a regular file");
         }
-        *skip = false;
+        *how = FILE_OPEN;
         *time = (int64_t)st.st_mtime;
         return slurp_open(&a->in, fd, e);
 }

@@ -22,9 +22,10 @@ bool archive_init(struct archive *a, const struct source_ops *ops, struct str na
 void archive_close(struct archive *a);
 /* Makes the message of the range (whose reference it drops), parsed, and counts it. */
 bool archive_give(struct archive *a, struct range r, struct origin *o, struct message **out, struct err *e) MUST_CHECK;
-/* The regular file dir/path becomes the archive's input, its time goes into *time. *skip: it cannot be read, or is no regular file,
- * which has been logged and counted; the next may be tried. False: nothing can be read any more. */
-bool archive_open_file(struct archive *a, int dir, struct str path, int64_t *time, bool *skip, struct err *e) MUST_CHECK;
+/* The regular file dir/path becomes the archive's input, its time goes into *time. Passed over: it cannot be read, or is no regular
+ * file, which has been logged and counted. Gone: it is not there any more. False: nothing can be read any more. */
+enum archive_opened { FILE_OPEN, FILE_PASSED_OVER, FILE_GONE };
+bool archive_open_file(struct archive *a, int dir, struct str path, int64_t *time, enum archive_opened *how, struct err *e) MUST_CHECK;
 /* Reading dir/path has failed: true when that is the file's own misfortune, which has been logged and counted. */
 bool archive_pass_over(struct archive *a, struct str path, const struct err *e) MUST_CHECK;
 /* "archive/path", for origin.source; the caller frees it. NULL when out of memory. */

@@ -195,11 +195,16 @@ static bool read_file(struct folder *f, struct str path, struct message **out, s
 {
         struct origin o = { .folder = STR("") };
         struct err why = { 0 };
-        bool skip, ok;
+        enum archive_opened how;
         char *name;
+        bool ok;
 
-        if (!archive_open_file(&f->a, f->root, path, &o.time, &skip, e) || skip)
-                return skip;
+        if (!archive_open_file(&f->a, f->root, path, &o.time, &how, e))
+                return false;
+        if (how == FILE_GONE)
+                err_set(&why, ERR_ABSENT, "it is not there any more");
+        if (how != FILE_OPEN)
+                return how == FILE_PASSED_OVER || archive_pass_over(&f->a, path, &why);
         if (!(name = archive_path(&f->a, path)))
                 return err_nomem(e);
         ok = read_open(f, path, str_of(name), &o, out, &why);

@@ -1,8 +1,10 @@
 /* Maildir: a folder is a directory with cur or new in it. Below the first one lie others, as Maildir++ has them (".Archive.2024" is
  * the folder Archive/2024) or as plain directories (Archive/2024/cur); the top need not be a folder itself. Folders come in the order
  * of their names, INBOX first, and messages in that of theirs, which is by time. Names with a leading dot are no messages; what else
- * is no regular file in cur or new is left out with a warning. */
+ * is no regular file in cur or new is left out with a warning. Another program may rename a message while we read (new to cur, other
+ * flags): those that are gone when their turn comes are looked for once more behind the others of their folder. */
 #include <dirent.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "core/archive.h"
@@ -13,6 +15,7 @@
 enum {
         DEPTH_MAX = 32,    /* nested folders; honest trees have 8 */
         PATH_BYTES = 4095, /* Linux opens no longer one */
+        LOOKS_MAX = 8,     /* times a folder is listed because messages were renamed meanwhile */
 };
 
 struct maildir {
@@ -23,6 +26,8 @@ struct maildir {
         size_t folder;         /* the current one, +1; 0 before the first */
         struct names files;    /* "file\0n" or "file\0c" of the current folder, sorted */
         size_t file;           /* the next one */
+        struct names gone;     /* the base names of those that had been renamed when their turn came */
+        unsigned looks;        /* times the folder was listed */
         uint64_t count;
 };
 
@@ -208,21 +213,27 @@ static bool load_folder(struct maildir *m, struct err *e)
 
         names_free(&m->files);
         m->file = 0;
+        m->looks++;
         return each_file(m, path, add_new, &m->files, STR("new"), e) && each_file(m, path, add_cur, &m->files, STR("cur"), e) &&
                names_sort(&m->files, e);
 }
 
-/* The letters behind ":2,", in order, each once; ';' and '!' stand for ':' where Windows was near. Lower case letters are keywords
- * that mean something in their own folder only. */
+/* Where ":2," stands in a name, or its end; ';' and '!' stand for ':' where Windows was near. */
+static size_t info_at(struct str file)
+{
+        for (size_t i = file.n; i-- > 0;)
+                if ((file.p[i] == ':' || file.p[i] == ';' || file.p[i] == '!') && str_starts(str_from(file, i + 1), STR("2,")))
+                        return i;
+        return file.n;
+}
+
+/* The letters behind ":2,", in order, each once. Lower case letters are keywords that mean something in their own folder only. */
 static struct str flags_of(struct str file, char out[27])
 {
         bool have[26] = { false };
-        size_t n = 0, at = file.n;
+        size_t n = 0;
 
-        for (size_t i = 0; i + 3 <= file.n; i++)
-                if ((file.p[i] == ':' || file.p[i] == ';' || file.p[i] == '!') && file.p[i + 1] == '2' && file.p[i + 2] == ',')
-                        at = i + 3;
-        for (; at < file.n; at++)
+        for (size_t at = info_at(file) + 1; at < file.n; at++)
                 if (file.p[at] >= 'A' && file.p[at] <= 'Z')
                         have[file.p[at] - 'A'] = true;
         for (int i = 0; i < 26; i++)
@@ -231,14 +242,51 @@ static struct str flags_of(struct str file, char out[27])
         return str_make(out, n);
 }
 
+static int compare(const void *a, const void *b)
+{
+        return str_cmp(*(const struct str *)a, *(const struct str *)b);
+}
+
+/* Lists the folder again and keeps of it what was gone under its old name. What is not found has been deleted. */
+static bool look_again(struct maildir *m, struct err *e)
+{
+        size_t kept = 0;
+
+        if (!names_sort(&m->gone, e) || !load_folder(m, e))
+                return false;
+        for (size_t i = 0; i < m->files.n; i++) {
+                struct str file = m->files.list[i], name = str_take(&file, '\0'), key = str_first(name, info_at(name));
+
+                if (bsearch(&key, m->gone.list, m->gone.n, sizeof key, compare))
+                        m->files.list[kept++] = m->files.list[i];
+        }
+        m->files.n = kept;
+        names_free(&m->gone);
+        return true;
+}
+
+static bool note_gone(struct maildir *m, struct str path, struct err *e)
+{
+        struct str name = str_from(path, str_rfind(path, '/') + 1);
+        struct err why;
+
+        if (m->looks < LOOKS_MAX)
+                return names_add_one(&m->gone, str_first(name, info_at(name)), e);
+        err_set(&why, ERR_ABSENT, "it is renamed again and again");
+        return archive_pass_over(&m->a, path, &why);
+}
+
 static bool read_path(struct maildir *m, struct str path, struct origin *o, struct message **out, struct err *e)
 {
         struct err why = { 0 };
-        bool skip, ok;
+        enum archive_opened how;
         char *source;
+        bool ok;
 
-        if (!archive_open_file(&m->a, m->root, path, &o->time, &skip, e) || skip)
-                return skip;
+        if (!archive_open_file(&m->a, m->root, path, &o->time, &how, e))
+                return false;
+        if (how != FILE_OPEN)
+                return how == FILE_PASSED_OVER || note_gone(m, path, e);
         if (!(source = archive_path(&m->a, path)))
                 return err_nomem(e);
         o->source = str_of(source);
@@ -268,6 +316,15 @@ static bool read_file(struct maildir *m, struct str file, struct message **out, 
         return ok;
 }
 
+static bool next_listing(struct maildir *m, struct err *e)
+{
+        if (m->gone.n > 0)
+                return look_again(m, e);
+        m->folder++;
+        m->looks = 0;
+        return load_folder(m, e);
+}
+
 static bool maildir_next(struct source *s, struct message **out, struct err *e)
 {
         struct maildir *m = (struct maildir *)s;
@@ -279,10 +336,9 @@ static bool maildir_next(struct source *s, struct message **out, struct err *e)
                                 return e->code == ERR_STOPPED || err_in(e, "%.*s", STR_FMT(s->name));
                         continue;
                 }
-                if (m->folder == m->folders.n)
+                if (m->gone.n == 0 && m->folder == m->folders.n)
                         return true;
-                m->folder++;
-                if (!load_folder(m, e))
+                if (!next_listing(m, e))
                         return err_in(e, "%.*s", STR_FMT(s->name));
         }
         return true;
@@ -295,6 +351,7 @@ static void maildir_free(struct source *s)
         names_free(&m->dirs);
         names_free(&m->folders);
         names_free(&m->files);
+        names_free(&m->gone);
         if (m->root >= 0)
                 close(m->root);
         archive_close(&m->a);

@@ -9,24 +9,36 @@
 #include "core/mem.h"
 #include "core/sys.h"
 
-bool names_add(struct names *l, struct str a, char between, struct str b, struct err *e)
+static bool make_room(struct names *l, struct err *e)
 {
-        if (l->n == l->cap) {
-                size_t cap = l->cap ? l->cap * 2 : 64;
-                size_t *ends = mem_resize(l->ends, cap * sizeof *ends);
+        size_t cap = l->cap ? l->cap * 2 : 64;
+        size_t *ends;
 
-                if (!ends)
-                        return err_nomem(e);
-                l->ends = ends;
-                l->cap = cap;
-        }
-        buf_add_str(&l->text, a);
-        buf_add_char(&l->text, between);
-        buf_add_str(&l->text, b);
+        if (l->n < l->cap)
+                return true;
+        if (!(ends = mem_resize(l->ends, cap * sizeof *ends)))
+                return err_nomem(e);
+        l->ends = ends;
+        l->cap = cap;
+        return true;
+}
+
+bool names_add_one(struct names *l, struct str name, struct err *e)
+{
+        if (!make_room(l, e))
+                return false;
+        buf_add_str(&l->text, name);
         if (!buf_ok(&l->text, e))
                 return false;
         l->ends[l->n++] = l->text.n;
         return true;
+}
+
+bool names_add(struct names *l, struct str a, char between, struct str b, struct err *e)
+{
+        buf_add_str(&l->text, a);
+        buf_add_char(&l->text, between);
+        return names_add_one(l, b, e);
 }
 
 static struct str in_text(const struct names *l, size_t i)

@@ -14,6 +14,7 @@ struct names {
 #define NAMES_INIT { BUF_INIT, NULL, NULL, 0, 0 }
 
 bool names_add(struct names *l, struct str a, char between, struct str b, struct err *e) MUST_CHECK; /* a, between, b: one name */
+bool names_add_one(struct names *l, struct str name, struct err *e) MUST_CHECK;
 struct str names_get(const struct names *l, size_t i); /* good until the next is added; afterwards, in the order of names_sort */
 bool names_sort(struct names *l, struct err *e) MUST_CHECK; /* byte order */
 void names_free(struct names *l); /* back to empty */

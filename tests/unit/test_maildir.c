@@ -186,20 +186,37 @@ TEST(folders_nest_too_deep)
         got_free(&g);
 }
 
-TEST(moved_while_reading)
+TEST(renamed_and_deleted_while_reading)
 {
+        struct message *m = NULL;
         struct source *s;
         struct got g;
         struct err e;
 
         scratch_begin();
-        put("M/new/1", "1");
-        put("M/new/2", "2");
+        for (int i = 1; i <= 5; i++) {
+                char path[32];
+
+                snprintf(path, sizeof path, "M/new/%d", i);
+                put(path, path + 6);
+        }
+        put("M/.Z/new/1", "z");
         s = open_source("M", &e);
-        NEED(s);
-        CHECK(rename(at("M/new/1"), at("M/1")) == 0);
+        NEED(s && s->ops->next(s, &m, &e) && m);
+        message_free(m);
+        mkdir(at("M/cur"), 0700);
+        CHECK(rename(at("M/new/2"), at("M/cur/2:2,FS")) == 0 && rename(at("M/new/4"), at("M/cur/4:2,S")) == 0);
+        CHECK(rename(at("M/new/1"), at("M/cur/1:2,S")) == 0); /* had its turn */
+        CHECK(unlink(at("M/new/5")) == 0);
         get(&g, s);
-        CHECK(g.ok && g.n == 1);
+        CHECK(g.ok && g.finished && g.n == 4 && warnings == 0);
+        CHECK_STR(subject_of(&g, 0), "3");
+        CHECK_STR(subject_of(&g, 1), "2");
+        CHECK_STR(subject_of(&g, 2), "4");
+        CHECK_STR(subject_of(&g, 3), "z");
+        NEED(g.n == 4);
+        CHECK_STR(message_origin(g.m[1])->uid, "cur/2:2,FS");
+        CHECK_STR(message_origin(g.m[1])->flags, "FS");
         got_free(&g);
 }
 
