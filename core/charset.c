@@ -9,6 +9,7 @@
 enum {
         NAME_MAX_BYTES = 64, /* the longest name iconv knows has 32 */
         CARRY_MAX = 16,      /* bytes of an unfinished character: 4, or an ISO 2022 escape */
+        STEP_MAX = 64,       /* bytes of UTF-8 that one step of a converter writes at most */
         CACHE_MAX = 8,       /* converters a thread keeps; a message rarely has three charsets */
 };
 
@@ -408,26 +409,48 @@ static void feed_utf8(struct charset_stream *s, struct str in, struct buf *out)
         }
 }
 
+/* glibc writes what UCS-4 can hold beyond Unicode as the five and six bytes of old UTF-8: from `start` on, out is cleaned. */
+static void keep_valid(struct charset_stream *s, struct buf *out, size_t start)
+{
+        struct str added = str_make(out->p + start, out->n - start);
+        size_t good = valid_run(added);
+        struct buf rest = BUF_INIT;
+
+        if (good == added.n)
+                return;
+        s->bad = true;
+        buf_add_str(&rest, str_from(added, good));
+        out->n = start + good;
+        utf8_clean(buf_str(&rest), out);
+        out->failed |= rest.failed;
+        buf_free(&rest);
+}
+
 /* Converts as much of in as it can; what is left is an unfinished character. */
 static struct str convert(struct charset_stream *s, struct str in, struct buf *out)
 {
         while (in.n > 0 && !out->failed) {
                 char *from = (char *)(uintptr_t)in.p, *to;
-                size_t left = in.n, room, got;
+                size_t left = in.n, room, got, start;
+                int reason;
 
-                /* With a limit on the buffer, no more room than the limit leaves. */
-                room = in.n * 2 + 64;
+                /* With a limit on the buffer, no more room than the limit leaves; but always enough for what one character
+                 * can become, so that every round gets on. */
+                room = in.n * 2 + STEP_MAX;
                 if (out->max && room > out->max - out->n)
-                        room = out->max - out->n > 16 ? out->max - out->n : 16;
+                        room = out->max - out->n > STEP_MAX ? out->max - out->n : STEP_MAX;
                 if (!buf_reserve(out, room))
                         break;
                 to = out->p + out->n;
                 got = iconv(s->cd, &from, &left, &to, &room);
+                reason = errno;
+                start = out->n;
                 out->n = (size_t)(to - out->p);
+                keep_valid(s, out, start);
                 in = str_make(from, left);
-                if (got != (size_t)-1 || errno == E2BIG)
+                if (got != (size_t)-1 || reason == E2BIG)
                         continue;
-                if (errno == EINVAL)
+                if (reason == EINVAL)
                         break;
                 s->bad = true;
                 buf_add(out, "\xef\xbf\xbd", 3);
@@ -499,7 +522,7 @@ static void stream_end(struct charset_stream *s, struct buf *out)
 {
         if (s->kind == KIND_ICONV) {
                 char *to;
-                size_t room = 64;
+                size_t room = STEP_MAX;
 
                 if (s->held > 0) {
                         s->bad = true;

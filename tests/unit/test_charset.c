@@ -91,6 +91,14 @@ TEST(H08_invalid_and_unknown)
         check(name, STR("x\xe4"), "x\xc3\xa4", false, true);
 }
 
+TEST(H08_beyond_unicode)
+{
+        struct str s = convert("ucs-4le", STR("\xff\xff\xff\x7f" "a\0\0\0"));
+
+        CHECK(utf8_valid(s) && str_ends(s, STR("a")));
+        CHECK(bad);
+}
+
 TEST(H08_endless_escapes)
 {
         enum { N = 1 << 20 };
