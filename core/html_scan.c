@@ -4,12 +4,12 @@
 
 /* Beyond these a tree builder's own algorithms cost more than the bytes deserve: it searches the open elements for every tag, and
  * the attributes of a tag for every attribute. Honest mail stays below a tenth of each. */
-enum { DEPTH_MAX = 400, ATTRIBUTES_MAX = 200, TAGS_MAX = 100000, NAME_MAX = 15 };
+enum { DEPTH_MAX = 400, ATTRIBUTES_MAX = 200, TAGS_MAX = 100000, TAG_NAME_MAX = 15 };
 
 struct token {
         enum { TOKEN_TEXT, TOKEN_OPEN, TOKEN_CLOSE, TOKEN_OTHER } is;
         struct str text;        /* of TOKEN_TEXT */
-        char name[NAME_MAX + 1];/* lower case, cut */
+        char name[TAG_NAME_MAX + 1];/* lower case, cut */
         unsigned attributes;
 };
 
@@ -26,7 +26,7 @@ static void take_name(struct str *rest, struct token *t)
         size_t n = 0;
 
         for (; rest->n && (ascii_is_alnum(rest->p[0]) || rest->p[0] == '-' || rest->p[0] == ':'); *rest = str_from(*rest, 1))
-                if (n < NAME_MAX)
+                if (n < TAG_NAME_MAX)
                         t->name[n++] = ascii_lower(rest->p[0]);
         t->name[n] = '\0';
 }
@@ -66,10 +66,11 @@ static void skip_raw(struct str *rest, const char *name)
 
         if (!is_one_of(name, raw))
                 return;
-        while (rest->n) {
-                skip_past(rest, STR("</"));
-                if (str_starts_nocase(*rest, end))
+        for (;;) {
+                *rest = str_from(*rest, str_find_str(*rest, STR("</")));
+                if (!rest->n || str_starts_nocase(str_from(*rest, 2), end))
                         return;
+                *rest = str_from(*rest, 2);
         }
 }
 

@@ -156,7 +156,7 @@ static void answer(struct str id, const char *path, size_t skip, bool as_file)
                 exit(1);
         }
         if (!as_file)
-                n = without_crs(bytes, n);
+                n = skip + without_crs(bytes + skip, n - skip);
         r = (struct range){ as_file ? backing_fd(fd) : backing_memory(bytes, n), skip, n - skip };
         if (as_file)
                 mem_free(bytes);

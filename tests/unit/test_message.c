@@ -1,0 +1,340 @@
+#include "core/message.h"
+
+#include "tests/unit/test.h"
+#include "core/buf.h"
+#include "core/defects.h"
+#include "core/mem.h"
+#include <time.h>
+
+static struct message *open_range(struct backing *bytes, size_t n, const struct limits *lim)
+{
+        struct origin o = { .source = STR("test"), .fetched = 1000 };
+        struct err e;
+        struct message *m = message_new((struct range){ bytes, 0, n }, &o, lim, &e);
+
+        backing_unref(bytes);
+        return m;
+}
+
+static struct message *open_with(struct str s, const struct limits *lim)
+{
+        return open_range(backing_memory(mem_dup(s.p, s.n), s.n), s.n, lim);
+}
+
+static struct message *open_message(struct str s)
+{
+        return open_with(s, &limits_default);
+}
+#define OPEN(text) open_message(STR(text))
+
+static bool flagged(struct message *m, const char *name)
+{
+        size_t n;
+        const char *const *names = message_defects(m, &n);
+
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(names[i], name) == 0)
+                        return true;
+        return false;
+}
+
+static void check_paths(int line, struct str text, const char *want, bool opened)
+{
+        struct message *m = open_message(text);
+        struct part **leaves;
+        size_t n = opened ? message_open_leaves(m, &leaves) : message_leaves(m, &leaves);
+        struct buf b = BUF_INIT;
+
+        for (size_t i = 0; i < n; i++)
+                buf_printf(&b, "%s%.*s", i ? " " : "", STR_FMT(part_path(leaves[i])));
+        test_same(__FILE__, line, "paths", buf_str(&b), str_of(want));
+        buf_free(&b);
+        message_free(m);
+}
+#define CHECK_PATHS(text, want) check_paths(__LINE__, STR(text), want, false)
+
+#define MIXED(b, parts) "Content-Type: multipart/mixed; boundary=" b "\n\n" parts "--" b "--\n"
+#define PART(b, entity) "--" b "\n" entity "\n"
+
+TEST(paths)
+{
+        CHECK_PATHS("A: b\n\nx", "1");
+        CHECK_PATHS(MIXED("a", PART("a", "\nx") PART("a", "\ny")), "1 2");
+        CHECK_PATHS(MIXED("a", PART("a", "\nx") PART("a", MIXED("b", PART("b", "\ny") PART("b", "\nz")))), "1 2.1 2.2");
+        CHECK_PATHS(MIXED("a", PART("a", "Content-Type: message/rfc822\n\nA: b\n\nx")), "1.1");
+        CHECK_PATHS(MIXED("a", PART("a", "\nx") PART("a", "Content-Type: message/rfc822\n\n" MIXED("b", PART("b", "\ny")))), "1 2.1");
+        CHECK_PATHS("Content-Type: message/rfc822\n\nA: b\n\nx", "1.1");
+        CHECK_PATHS("Content-Type: message/rfc822\n\nContent-Type: message/rfc822\n\nA: b\n\nx", "1.1.1");
+        CHECK_PATHS(MIXED("a", ""), "");
+}
+
+/* "From: a\nSubject: in\n\nhidden" in base64. */
+#define WRAPPED "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\nRnJvbTogYQpTdWJqZWN0OiBpbgoKaGlkZGVu\n"
+
+TEST(wrappers_open)
+{
+        struct message *m = OPEN(MIXED("a", PART("a", "\nx") PART("a", WRAPPED)));
+        struct part **leaves;
+
+        check_paths(__LINE__, STR(MIXED("a", PART("a", "\nx") PART("a", WRAPPED))), "1 2", false);
+        NEED(message_leaves(m, &leaves) == 2);
+        CHECK(part_index(leaves[1]) == 2);
+        NEED(message_open_leaves(m, &leaves) == 2);
+        CHECK_STR(part_path(leaves[1]), "2.1");
+        CHECK_STR(part_text(leaves[1]), "hidden");
+        CHECK(part_index(leaves[1]) == 3);
+        CHECK(part_message(leaves[1]) == m);
+        CHECK(message_leaves(m, &leaves) == 2);
+        CHECK(part_size(leaves[1]) == 27);
+        message_free(m);
+}
+
+TEST(header_fields)
+{
+        struct message *m = OPEN("Subject: =?utf-8?q?=C3=A4?= x\nX-A: 1\nX-A: 2\nTo: Ann <a@B.org>\nTo: c@d.e\n"
+                                 "References: <a@b> <c@d>\nMessage-ID: <m@id>\nList-Id: A list <The.List.ORG>\n"
+                                 "Date: Mon, 23 Nov 2026 05:41:00 +0000\nDelivered-To: me@here.org\n\n");
+        struct str *list;
+        const struct addr *a;
+
+        CHECK_STR(message_subject(m), "\xc3\xa4 x");
+        CHECK(message_fields(m, STR("x-a"), &list) == 2);
+        CHECK_STR(list[1], "2");
+        a = message_addresses(m, STR("to"));
+        NEED(a && a->next && !a->next->next);
+        CHECK_STR(a->addr, "a@b.org");
+        CHECK_STR(a->next->addr, "c@d.e");
+        CHECK(message_addresses(m, STR("To")) == a);
+        CHECK(message_ids(m, STR("references"), &list) == 2);
+        CHECK_STR(list[0], "a@b");
+        CHECK_STR(message_id(m), "m@id");
+        CHECK_STR(message_list_id(m), "the.list.org");
+        CHECK_STR(message_envelope_to(m), "me@here.org");
+        CHECK(message_date(m) == 1795412460);
+        CHECK(!message_field(m, STR("none")).p);
+        CHECK(message_fields(m, STR("none"), &list) == 0);
+        message_free(m);
+}
+
+TEST(dates_fall_back)
+{
+        struct message *m = OPEN("Date: yesterday\nReceived: by x; Mon, 23 Nov 2026 05:41:00 +0000\n\n");
+
+        CHECK(message_date(m) == 1795412460);
+        CHECK(flagged(m, "date.from.received"));
+        message_free(m);
+        m = OPEN("Subject: x\n\n");
+        CHECK(message_date(m) == 1000);
+        CHECK(message_received(m) == 1000);
+        CHECK(flagged(m, "date.from.fetch"));
+        message_free(m);
+}
+
+TEST(M21_nothing)
+{
+        static const struct str empties[] = { { "", 0 }, { "\n", 1 }, { "\r\n", 2 }, { "x", 1 }, { "A: b", 4 }, { "\n\nbody", 6 } };
+
+        for (size_t i = 0; i < sizeof empties / sizeof *empties; i++) {
+                struct message *m = open_message(empties[i]);
+                struct part **list;
+
+                CHECK_STR(message_subject(m), "");
+                CHECK(message_leaves(m, &list) == 1);
+                CHECK(message_text(m).p != NULL);
+                CHECK(!message_html(m).p);
+                CHECK(message_attachments(m, &list) == 0);
+                CHECK(message_trouble(m)->code == ERR_NONE);
+                message_free(m);
+        }
+}
+
+#define ALTERNATIVE(plain, html) \
+        "Content-Type: multipart/alternative; boundary=alt\n\n--alt\n\n" plain "\n--alt\nContent-Type: text/html\n\n" html "\n--alt--\n"
+
+TEST(text_of_the_best_part)
+{
+        static const struct {
+                const char *mail, *text;
+        } table[] = {
+                { ALTERNATIVE("plain", "<p>html</p>"), "plain" },
+                { ALTERNATIVE("  ", "<p>html</p>"), "html\n" },
+                { "Content-Type: text/html\n\n<p>only <b>html</b>", "only html\n" },
+                { MIXED("a", PART("a", "Content-Disposition: attachment\n\nfile") PART("a", "\nbody")), "body" },
+                { MIXED("a", PART("a", "Content-Type: text/plain; name=x.txt\n\nnamed")), "named" },
+                { MIXED("a", PART("a", "Content-Type: message/rfc822\n\nA: b\n\nforwarded")), "forwarded" },
+                { MIXED("a", PART("a", "Content-Type: image/png\n\nx")), "" },
+                { "Content-Type: text/plain; charset=iso-8859-1\n\n\xe4\r\n\x80", "\xc3\xa4\n\xe2\x82\xac" },
+                { "Content-Type: text/plain\n\n\xc3\xa4", "\xc3\xa4" },
+                { "Content-Type: text/plain\n\n\xe4", "\xc3\xa4" },
+                { "Content-Type: text/html\n\n<meta charset=iso-8859-2>\xb1", "\xc4\x85\n" },
+        };
+
+        for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+                struct message *m = open_message(str_of(table[i].mail));
+
+                CHECK_STR(message_text(m), table[i].text);
+                message_free(m);
+        }
+}
+
+TEST(text_stops_at_its_limit)
+{
+        struct limits lim = limits_default;
+        struct part **leaves;
+        struct message *m;
+
+        lim.text = 4;
+        m = open_with(STR("Content-Type: text/plain; charset=utf-8\n\nab\xc3\xa4\xc3\xa4"), &lim);
+        CHECK_STR(message_text(m), "ab\xc3\xa4");
+        CHECK(flagged(m, "text.cut"));
+        CHECK(!message_over_limit(m));
+        NEED(message_leaves(m, &leaves) == 1);
+        CHECK(part_content(leaves[0]).n == 4);
+        CHECK(part_size(leaves[0]) == 6);
+        message_free(m);
+}
+
+TEST(H11_names)
+{
+        struct message *m = OPEN("Content-Type: application/pdf; name=\"a.pdf\"\n"
+                                 "Content-Disposition: attachment; filename=\"b.pdf\"; filename*=utf-8''%c3%a4.pdf\n"
+                                 "Content-ID: <x@y>\n\nx");
+        struct part **leaves;
+
+        NEED(message_leaves(m, &leaves) == 1);
+        CHECK_STR(part_name(leaves[0]), "\xc3\xa4.pdf");
+        CHECK_STR(part_disposition(leaves[0]), "attachment");
+        CHECK_STR(part_id(leaves[0]), "x@y");
+        CHECK_STR(part_type(leaves[0]), "application/pdf");
+        CHECK(!part_charset(leaves[0]).p);
+        CHECK(flagged(m, "ambiguous.name"));
+        message_free(m);
+}
+
+static void check_attached(int line, const char *head, bool want, const char *why)
+{
+        struct buf b = BUF_INIT;
+        struct message *m;
+        struct part **leaves;
+        struct str reason;
+
+        buf_printf(&b, "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: text/html\n\n"
+                       "<img src=\"cid:logo%%40x\">\n--a\n%s\n\nbytes\n--a--\n", head);
+        m = open_message(buf_str(&b));
+        if (message_leaves(m, &leaves) != 2 || part_attached(leaves[1], &reason) != want || !str_eq(reason, str_of(why))) {
+                test_bad++;
+                printf("%s:%d: %s: %.*s\n", __FILE__, line, head, STR_FMT(reason));
+        }
+        CHECK(!part_attached(leaves[0], NULL));
+        CHECK(!part_attached(message_root(m), NULL));
+        message_free(m);
+        buf_free(&b);
+}
+
+TEST(attached)
+{
+        check_attached(__LINE__, "Content-Type: application/pdf; name=x.pdf\nContent-Disposition: inline", true, "named");
+        check_attached(__LINE__, "Content-Type: text/plain\nContent-Disposition: attachment", true, "declared an attachment");
+        check_attached(__LINE__, "Content-Type: image/png; name=logo.png\nContent-ID: <logo@x>\nContent-Disposition: attachment", false,
+                       "shown by the html");
+        check_attached(__LINE__, "Content-Type: image/png; name=a.png\nContent-ID: <other@x>", true, "named");
+        check_attached(__LINE__, "Content-Type: application/pgp-signature; name=s.asc", false, "signature");
+        check_attached(__LINE__, "Content-Type: message/delivery-status", false, "report");
+        check_attached(__LINE__, "Content-Type: text/plain", false, "text");
+        check_attached(__LINE__, "Content-Type: text/csv", true, "not text");
+        check_attached(__LINE__, "Content-Type: audio/mpeg", true, "not text");
+}
+
+TEST(detected)
+{
+        struct message *m = OPEN("Content-Type: application/octet-stream\n\n%PDF-1.4\n%...\n");
+        struct part **leaves;
+
+        NEED(message_leaves(m, &leaves) == 1);
+        CHECK_STR(part_detected(leaves[0]), "application/pdf");
+        CHECK_STR(part_detected(message_root(m)), "");
+        message_free(m);
+}
+
+TEST(limits_show)
+{
+        struct limits lim = limits_default;
+        struct message *m;
+
+        lim.parts = 3;
+        m = open_with(STR(MIXED("a", PART("a", "\nx") PART("a", "\ny") PART("a", "\nz"))), &lim);
+        CHECK(message_over_limit(m));
+        CHECK(flagged(m, "limit.parts"));
+        message_free(m);
+        m = OPEN("A: b\n\nx");
+        CHECK(!message_over_limit(m));
+        message_free(m);
+}
+
+TEST(every_defect_has_a_meaning)
+{
+        for (size_t i = 1; i < defect_words_count; i++)
+                CHECK(strcmp(defect_words[i - 1].name, defect_words[i].name) < 0 && defect_words[i].meaning[0]);
+}
+
+/* Ten thousand parts that each ask for everything: linear, and little memory. */
+TEST(M02_many_parts)
+{
+        struct buf b = BUF_INIT;
+        struct part **list;
+        struct message *m;
+        clock_t start = clock();
+
+        buf_printf(&b, "Content-Type: multipart/mixed; boundary=a\n\n");
+        for (int i = 0; i < 20000; i++)
+                buf_printf(&b, "--a\nContent-Type: application/x; name=n%d\n\nx\n", i);
+        m = open_message(buf_str(&b));
+        CHECK(message_attachments(m, &list) == limits_default.parts - 1);
+        CHECK(clock() - start < 2 * CLOCKS_PER_SEC);
+        message_free(m);
+        buf_free(&b);
+}
+
+/* Base64 inside base64 inside …: each opened once. */
+TEST(M01_wrappers_in_wrappers)
+{
+        struct message *m = OPEN(MIXED("a", PART("a", WRAPPED) PART("a", "Content-Type: message/rfc822\n"
+                                 "Content-Transfer-Encoding: quoted-printable\n\n" WRAPPED)));
+        struct part **leaves;
+        size_t n = message_open_leaves(m, &leaves);
+
+        CHECK(n == 2);
+        CHECK_STR(part_path(leaves[n - 1]), "2.1.1");
+        message_free(m);
+}
+
+/* The n-th allocation fails: no crash, and the trouble is known. */
+TEST(no_memory)
+{
+        struct str mail = STR(MIXED("a", PART("a", "Content-Type: text/html; charset=koi8-r\n\n<p>\xc1") PART("a", WRAPPED)));
+
+        for (size_t n = 1;; n++) {
+                struct backing *bytes = backing_memory(mem_dup(mail.p, mail.n), mail.n);
+                struct part **leaves;
+                struct message *m;
+                bool ok;
+
+                mem_fail_at(n);
+                m = open_range(bytes, mail.n, &limits_default);
+                ok = m != NULL;
+                if (m) {
+                        message_subject(m);
+                        message_addresses(m, STR("to"));
+                        message_attachments(m, &leaves);
+                        message_text(m);
+                        ok = message_trouble(m)->code == ERR_NONE;
+                }
+                mem_fail_at(0);
+                message_free(m);
+                if (ok)
+                        break;
+                NEED(n < 5000);
+        }
+}
+
+TEST_MAIN
