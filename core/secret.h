@@ -27,4 +27,7 @@ bool secret_is_literal(const struct secret *s);
  * should have come from and, for a file, the chmod to run. */
 bool secret_get(struct secret *s, struct str *value, struct err *e) MUST_CHECK;
 
+/* Tests only: the seconds a command may take without a terminal (30) and with one (300, also for an answer to a prompt). */
+void secret_set_limits(double alone, double at_terminal);
+
 #endif
