@@ -291,7 +291,7 @@ TEST(a_byte_at_a_time)
         got_free(&g);
 }
 
-/* Messages made at random are quoted as mboxrd says, and must come back whole, wherever blocks end. */
+/* B05 too: bodies that forge a whole From_ line. Messages made at random are quoted as mboxrd says, and must come back whole, wherever blocks end. */
 static uint32_t seed;
 static uint32_t any(uint32_t n)
 {
@@ -396,15 +396,18 @@ TEST(every_place_of_a_block_end)
                 struct err e;
 
                 memset(box + n, 'x', pad);
-                sprintf(box + n + pad, "\r\n\r\n>>From here\r\n\r\nFrom b@x" DATE "S: 2\n\n");
+                sprintf(box + n + pad, "\r\n\r\n>>From here\r\n\r\nFrom b@x" DATE ">From there\n\n"
+                        "From c@x" DATE "\nFrom d@x" DATE "S: 2\n\n");
                 write_file("m", str_of(box));
                 get(&g, open_source("m", &e));
                 memcpy(want, "S: ", 3);
                 memset(want + 3, 'x', pad);
                 strcpy(want + 3 + pad, "\n\n>From here\n");
-                CHECK(g.n == 2);
+                CHECK(g.n == 4);
                 CHECK_STR(text_of(&g, 0), want);
-                CHECK_STR(text_of(&g, 1), "S: 2\n");
+                CHECK_STR(text_of(&g, 1), "From there\n");
+                CHECK_STR(text_of(&g, 2), "");
+                CHECK_STR(text_of(&g, 3), "S: 2\n");
                 got_free(&g);
         }
         slurp_block = SLURP_BLOCK;
