@@ -131,33 +131,38 @@ static bool once_more(struct fetch *f, struct mail *m, struct err *e)
         return fetch_queue(f, m, e);
 }
 
-/* The origin is made with the message, so what verify finds out about the UID must stand before: the message is made again when it does. */
+/* What was found out about its UID came after the origin was made. */
+static bool rename_message(struct fetch *f, const struct mail *m, struct message **msg, const uint8_t hash[DIGEST_SIZE], struct err *e)
+{
+        struct origin o = *message_origin(*msg);
+        struct message *named;
+
+        if (o.occurrence == m->occurrence && str_eq(o.uid, m->uid))
+                return true;
+        o.uid = m->uid;
+        o.occurrence = m->occurrence;
+        named = message_new(message_range(*msg), &o, &f->lim, e);
+        message_free(*msg);
+        *msg = named;
+        if (named)
+                message_set_hash(named, hash);
+        return named;
+}
+
 static bool take_message(struct fetch *f, struct mail *m, struct body *b, struct message **out, struct err *e)
 {
-        struct message *msg = make_message(f, m, b, e), *named;
-        bool new_name = m->uid.n == 0 || m->hashes, ok;
+        struct message *msg = make_message(f, m, b, e);
+        bool ok = msg;
 
-        if (!msg)
-                return false;
-        ok = !m->verify && !m->hashes ? true : verify(f, m, msg, b->hash, e);
-        if (ok && m->state == MAIL_WANT && new_name) {
-                struct origin o = *message_origin(msg);
-
-                o.uid = m->uid;
-                o.occurrence = m->occurrence;
-                named = message_new(message_range(msg), &o, &f->lim, e);
-                message_free(msg);
-                msg = named;
-                if (msg)
-                        message_set_hash(msg, b->hash);
-                ok = msg;
-        }
+        if (ok && (m->verify || m->hashes))
+                ok = verify(f, m, msg, b->hash, e);
         if (ok && m->state == MAIL_WANT) {
-                give(f, m, msg, b, out);
-                return true;
+                ok = rename_message(f, m, &msg, b->hash, e);
+                if (ok)
+                        give(f, m, msg, b, out);
+                return ok;
         }
-        if (msg)
-                message_free(msg);
+        message_free(msg);
         f->asked--;
         return ok;
 }

@@ -1,0 +1,839 @@
+#include "tests/unit/pop3_peer.h"
+
+#include "tests/unit/test.h"
+
+#include "core/server.h"
+
+#define MAIL(n, body) "From: a@example.com\r\nSubject: number " #n "\r\nMessage-ID: <" #n "@x>\r\n\r\n" body
+
+static const struct peer_mail four[] = {
+        { "u1", MAIL(1, "first body\r\nsecond line\r\n"), 0, false },
+        { "u2", MAIL(2, ".dot\r\n..\r\n...\r\nafter the dots\r\n"), 0, false },
+        { "u3", MAIL(3, "a bare \r and a \n here\r\n"), 0, false },
+        { "u4", MAIL(4, "last\r\n"), 0, false },
+};
+
+static void fill(struct peer *p)
+{
+        memcpy(p->mail, four, sizeof four);
+        p->n = 4;
+}
+
+static bool all_four(const struct got *g)
+{
+        bool ok = g->n == 4;
+
+        for (unsigned i = 0; i < 4; i++)
+                ok = ok && got_text(g, four[i].text) == 1;
+        return ok;
+}
+
+/* The measure of SERVERS.md: 4 messages, left on the server, two runs: 4 after the first, 4 after the second. */
+static void twice(struct peer *p, const struct run_options *r, const char *what, bool clean)
+{
+        struct state s;
+        struct got g;
+
+        NEED(state_open(&s));
+        NEED(peer_start(p));
+        g = run_over(p->port, &s, r);
+        if (!all_four(&g) || g.ok != clean)
+                printf("%s: first run: %u messages, %s: %s\n", what, g.n, g.ok ? "ok" : "failed", g.e.text), test_bad++;
+        give_back(&g);
+        g = run_over(p->port, &s, r);
+        if (g.n != 0 || g.ok != clean)
+                printf("%s: second run: %u messages, %s: %s\n", what, g.n, g.ok ? "ok" : "failed", g.e.text), test_bad++;
+        give_back(&g);
+        peer_stop(p);
+        state_close(&s);
+}
+
+TEST(well_behaved)
+{
+        struct peer p = { 0 };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+
+        fill(&p);
+        twice(&p, &r, "well-behaved", true);
+        CHECK(p.quits == 2);
+        CHECK(p.sessions == 2);
+}
+
+TEST(no_pipelining)
+{
+        struct peer p = { .no_pipelining = true };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+
+        fill(&p);
+        twice(&p, &r, "no pipelining", true);
+        CHECK(p.sessions == 2);
+}
+
+TEST(P14_no_uidl)
+{
+        struct peer p = { .no_uidl = true }, q = { .no_uidl = true, .no_top = true };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+
+        fill(&p);
+        twice(&p, &r, "no UIDL", true);
+        fill(&q);
+        twice(&q, &r, "neither UIDL nor TOP", true);
+}
+
+TEST(P10_one_uid_for_two)
+{
+        struct peer p = { 0 }, q = { .no_top = true };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+
+        fill(&p);
+        p.mail[2].uid = "u2";
+        twice(&p, &r, "one UID for two", true);
+        fill(&q);
+        q.mail[2].uid = q.mail[0].uid = "u2";
+        twice(&q, &r, "one UID for three, no TOP", true);
+}
+
+TEST(P11_equal_twins)
+{
+        struct peer p = { 0 };
+        struct run_options r = { .leave = LEAVE_NEVER };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        p.mail[1] = p.mail[0];
+        NEED(state_open(&s) && peer_start(&p));
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && g.n == 4);
+        CHECK(got_text(&g, four[0].text) == 2);
+        CHECK(peer_count(&p, "DELE") == 4);
+        CHECK(p.mail[0].gone && p.mail[1].gone && p.mail[2].gone && p.mail[3].gone);
+        give_back(&g);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+TEST(blank_uid)
+{
+        struct peer p = { 0 };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+
+        fill(&p);
+        p.mail[1].uid = p.mail[3].uid = "";
+        twice(&p, &r, "blank UID", true);
+}
+
+static int cut_in_retr(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") != 0 || a != 3 || p->count++)
+                return 0;
+        peer_say(p, "+OK\r\nFrom: a@exa");
+        return CUT;
+}
+static int cut_each_message(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "greeting") == 0)
+                p->count = 0;
+        return strcmp(verb, "RETR") == 0 && p->count++ == 1 ? CUT : 0;
+}
+static int extra_ok(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") == 0 && a == 2)
+                peer_say(p, "+OK\r\n");
+        return 0;
+}
+static int text_before_status(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") == 0 && a == 3)
+                peer_say(p, "please wait\r\n");
+        return 0;
+}
+static int no_crlf_before_dot(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") != 0 || a != 2)
+                return 0;
+        peer_say(p, "+OK\r\n" MAIL(2, "..dot\r\n...\r\n....\r\nafter the dots") ".\r\n");
+        return 1;
+}
+static int unstuffed(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") != 0 || a != 1)
+                return 0;
+        peer_say(p, "+OK\r\n%s.\r\n", p->mail[0].text);
+        return 1;
+}
+static int top_refused(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "TOP") != 0)
+                return 0;
+        peer_say(p, "-ERR no\r\n");
+        return 1;
+}
+static int top_of_one_line(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "TOP") != 0)
+                return 0;
+        peer_say(p, "+OK\r\nFrom: a@example.com\r\n.\r\n");
+        return 1;
+}
+static int top_twice_ok(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "TOP") == 0)
+                peer_say(p, "+OK\r\n");
+        return 0;
+}
+static int no_capa(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "CAPA") != 0)
+                return 0;
+        peer_say(p, "-ERR\r\n");
+        return 1;
+}
+static int capa_hangs_up(struct peer *p, const char *verb, unsigned a)
+{
+        return strcmp(verb, "CAPA") == 0 ? CUT : 0;
+}
+static int quit_hangs_up(struct peer *p, const char *verb, unsigned a)
+{
+        return strcmp(verb, "QUIT") == 0 ? CUT : 0;
+}
+static int odd_lists(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "UIDL") == 0)
+                peer_say(p, "+OK\r\n 9 u9\r\n4   u4 \r\n2 u2\r\n1 u1\r\n3 u3\r\n.\r\n");
+        else if (strcmp(verb, "LIST") == 0)
+                peer_say(p, "+OK\r\n3 -7\r\n1 0\r\n2 99999999999999999999\r\n4 10 x\r\n5 100\r\n.\r\n");
+        else if (strcmp(verb, "STAT") == 0)
+                peer_say(p, "+OK 1000000000 -5\r\n");
+        else
+                return 0;
+        return 1;
+}
+static int bare_lf(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") == 0 || strcmp(verb, "LIST") == 0 || strcmp(verb, "UIDL") == 0 || strcmp(verb, "CAPA") == 0)
+                return 0;
+        peer_say(p, strcmp(verb, "STAT") == 0 ? "+OK 4 100\n" : "  +OK\n");
+        return strcmp(verb, "QUIT") == 0 ? 2 : 1;
+}
+
+TEST(servers_that_misbehave)
+{
+        static const struct {
+                const char *what;
+                int (*odd)(struct peer *p, const char *verb, unsigned a);
+                bool no_uidl, no_pipelining;
+        } rows[] = {
+                { "P19 cut inside RETR", cut_in_retr, false, false },
+                { "cut inside RETR, one at a time", cut_in_retr, false, true },
+                { "P30 cut after each message", cut_each_message, false, false },
+                { "cut after each message, one at a time", cut_each_message, false, true },
+                { "cut after each message, no UIDL", cut_each_message, true, false },
+                { "P26 extra +OK before RETR", extra_ok, false, false },
+                { "extra +OK before RETR, one at a time", extra_ok, false, true },
+                { "P26 text before the status", text_before_status, false, false },
+                { "text before the status, one at a time", text_before_status, false, true },
+                { "no CRLF before the final dot", no_crlf_before_dot, false, false },
+                { "no CRLF before the final dot, one at a time", no_crlf_before_dot, false, true },
+                { "TOP refused, no UIDL", top_refused, true, false },
+                { "TOP of one line, no UIDL", top_of_one_line, true, false },
+                { "TOP answers +OK twice, no UIDL", top_twice_ok, true, false },
+                { "P31 CAPA refused", no_capa, false, false },
+                { "CAPA hangs up", capa_hangs_up, false, false },
+                { "P29 QUIT hangs up", quit_hangs_up, false, false },
+                { "P15 lists in other order, bad sizes", odd_lists, false, false },
+                { "P05 blanks and bare LF", bare_lf, false, false },
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct peer p = { .odd = rows[i].odd, .no_uidl = rows[i].no_uidl, .no_pipelining = rows[i].no_pipelining };
+                struct run_options r = { .leave = LEAVE_ALWAYS };
+
+                fill(&p);
+                twice(&p, &r, rows[i].what, true);
+        }
+}
+
+/* A lone dot that was not stuffed, told apart from an end by what follows, one command at a time. */
+TEST(unstuffed_dot)
+{
+        static const char text[] = MAIL(1, "before\r\n.\r\nand after, quite a few more bytes of it\r\nto the end\r\n");
+        struct peer p = { .odd = unstuffed };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        p.mail[0].text = text;
+        NEED(state_open(&s) && peer_start(&p));
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && g.n == 4);
+        CHECK(got_text(&g, text) == 1);
+        give_back(&g);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+static int retr_refused(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") != 0 || a != 2)
+                return 0;
+        peer_say(p, "-ERR can't \x1b[2J read it\r\n");
+        return 1;
+}
+static int retr_empty(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") != 0 || a != 2)
+                return 0;
+        peer_say(p, "+OK\r\n.\r\n");
+        return 1;
+}
+static int poison(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") != 0 || a != 2)
+                return 0;
+        peer_say(p, "+OK\r\nFrom: ");
+        return CUT;
+}
+
+/* One message can't be had: the others are, and the end says so. */
+TEST(P24_one_message_fails)
+{
+        int (*const odd[])(struct peer *, const char *, unsigned) = { retr_refused, retr_empty, poison };
+
+        for (int i = 0; i < 6; i++) {
+                struct peer p = { .odd = odd[i / 2], .no_pipelining = i % 2 };
+                struct run_options r = { .leave = LEAVE_NEVER };
+                struct state s;
+                struct got g;
+
+                fill(&p);
+                NEED(state_open(&s) && peer_start(&p));
+                g = run_over(p.port, &s, &r);
+                CHECK(!g.ok && g.n == 3);
+                CHECK(strstr(g.e.text, "acc: message 2, UID u2") != NULL);
+                CHECK(!strchr(g.e.text, '\x1b'));
+                CHECK(!p.mail[1].gone && p.mail[0].gone && p.mail[2].gone && p.mail[3].gone);
+                give_back(&g);
+                peer_stop(&p);
+                state_close(&s);
+        }
+}
+
+static struct got once(struct peer *p, struct state *s, const struct run_options *r)
+{
+        struct got g = { 0 };
+
+        if (peer_start(p)) {
+                g = run_over(p->port, s, r);
+                give_back(&g);
+        }
+        return g;
+}
+
+static int bad_number(struct peer *p, const char *verb, unsigned a)
+{
+        static const char *const lists[] = { "0 u", "-1 u", "+1 u", "99999999999999999999 u", "u", "1 u1\r\n1 u2", "2147483648 u" };
+
+        if (strcmp(verb, "UIDL") != 0)
+                return 0;
+        peer_say(p, "+OK\r\n%s\r\n.\r\n", lists[p->count]);
+        return 1;
+}
+
+TEST(P08_P09_bad_numbers)
+{
+        for (unsigned i = 0; i < 7; i++) {
+                struct peer p = { .odd = bad_number, .count = i };
+                struct run_options r = { .leave = LEAVE_NEVER };
+                struct state s;
+                struct got g;
+
+                fill(&p);
+                NEED(state_open(&s));
+                g = once(&p, &s, &r);
+                CHECK(!g.ok && g.n == 0 && g.e.code == ERR_PROTO);
+                CHECK(p.quits == 0);
+                peer_stop(&p);
+                state_close(&s);
+        }
+}
+
+static int empty_uidl(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "UIDL") != 0)
+                return 0;
+        peer_say(p, "+OK\r\n.\r\n");
+        return 1;
+}
+static int empty_lists(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "UIDL") != 0 && strcmp(verb, "LIST") != 0)
+                return 0;
+        peer_say(p, "+OK\r\n.\r\n");
+        return 1;
+}
+
+TEST(P16_empty_listing)
+{
+        struct peer p = { .odd = empty_uidl }, q = { .odd = empty_lists };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        fill(&q);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(!g.ok && strstr(g.e.text, "incomplete") != NULL);
+        g = once(&q, &s, &r);
+        CHECK(!g.ok && strstr(g.e.text, "incomplete") != NULL);
+        peer_stop(&p);
+        peer_stop(&q);
+        state_close(&s);
+}
+
+static int in_use(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "PASS") != 0)
+                return 0;
+        peer_say(p, "-ERR [IN-USE] locked\r\n");
+        return 1;
+}
+static int in_use_greeting(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "greeting") != 0)
+                return 0;
+        peer_say(p, "-ERR [IN-USE] locked\r\n");
+        return 1;
+}
+static int wrong_password(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "PASS") != 0)
+                return 0;
+        peer_say(p, "-ERR no\r\n");
+        return 1;
+}
+static int sys_temp(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "PASS") != 0)
+                return 0;
+        peer_say(p, "-ERR [SYS/TEMP] later\r\n");
+        return 1;
+}
+static int long_greeting(struct peer *p, const char *verb, unsigned a)
+{
+        char line[8000];
+
+        if (strcmp(verb, "greeting") != 0)
+                return 0;
+        memset(line, 'x', sizeof line);
+        line[sizeof line - 1] = 0;
+        for (int i = 0; i < 40; i++)
+                peer_say(p, "%s", line);
+        return 1;
+}
+
+TEST(P02_P03_P33_refusals)
+{
+        static const struct {
+                int (*odd)(struct peer *p, const char *verb, unsigned a);
+                enum err_code code;
+        } rows[] = {
+                { in_use, ERR_BUSY }, { in_use_greeting, ERR_BUSY }, { wrong_password, ERR_AUTH }, { sys_temp, ERR_TEMP },
+                { long_greeting, ERR_PROTO },
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct peer p = { .odd = rows[i].odd };
+                struct run_options r = { .leave = LEAVE_ALWAYS };
+                struct state s;
+                struct got g;
+
+                fill(&p);
+                NEED(state_open(&s));
+                g = once(&p, &s, &r);
+                CHECK(!g.ok && g.n == 0);
+                CHECK(g.e.code == rows[i].code);
+                CHECK(str_starts(str_of(g.e.text), STR("acc: ")));
+                CHECK(peer_count(&p, "PASS") <= 1);
+                peer_stop(&p);
+                state_close(&s);
+        }
+}
+
+TEST(leave_never_deletes)
+{
+        struct peer p = { 0 };
+        struct run_options r = { .leave = LEAVE_NEVER };
+        struct state s;
+        struct got g;
+        uint64_t n = 0;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 4 && p.quits == 1 && p.sessions == 1);
+        CHECK(p.mail[0].gone && p.mail[1].gone && p.mail[2].gone && p.mail[3].gone);
+        CHECK(peer_count(&p, "TOP") == 0);
+        CHECK(ledger_marks_count(s.l, 1, 1 << MARK_SEEN, &n, &g.e) && n == 4);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+/* W7: settled in an earlier run that could not delete. */
+TEST(W12_delete_only_what_is_the_same)
+{
+        struct peer p = { 0 };
+        struct run_options keep = { .leave = LEAVE_ALWAYS }, drop = { .leave = LEAVE_NEVER };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &keep);
+        CHECK(g.ok && g.n == 4);
+        p.mail[1].text = MAIL(5, "another message under a UID that was used before\r\n");
+        g = run_over(p.port, &s, &drop);
+        CHECK(g.ok && g.n == 1);
+        CHECK(got_text(&g, p.mail[1].text) == 1);
+        CHECK(peer_count(&p, "TOP") == 4);
+        CHECK(peer_count(&p, "RETR") == 5);
+        CHECK(p.mail[0].gone && p.mail[1].gone && p.mail[2].gone && p.mail[3].gone);
+        give_back(&g);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+TEST(leave_for_days)
+{
+        struct peer p = { 0 };
+        struct run_options r = { .leave = LEAVE_AGE, .leave_age = 14 * 86400, .o = { .now = 1800000000 } };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 4 && peer_count(&p, "DELE") == 0);
+        r.o.now += 13 * 86400;
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && g.n == 0 && peer_count(&p, "DELE") == 0 && peer_count(&p, "TOP") == 0);
+        r.o.now += 86400;
+        r.o.no_age = true;
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && peer_count(&p, "DELE") == 0);
+        r.o.no_age = false;
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && g.n == 0 && peer_count(&p, "DELE") == 4 && peer_count(&p, "TOP") == 4);
+        CHECK(p.mail[0].gone && p.mail[3].gone);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+/* Without TOP the content, RETRieved again, says whether it is the same. */
+TEST(no_top_no_blind_delete)
+{
+        struct peer p = { .no_top = true };
+        struct run_options keep = { .leave = LEAVE_ALWAYS }, drop = { .leave = LEAVE_NEVER };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &keep);
+        CHECK(g.ok && g.n == 4);
+        p.mail[1].text = MAIL(5, "another\r\n");
+        g = run_over(p.port, &s, &drop);
+        CHECK(g.ok && g.n == 1);
+        CHECK(got_text(&g, p.mail[1].text) == 1);
+        CHECK(p.mail[0].gone && p.mail[1].gone && p.mail[2].gone && p.mail[3].gone);
+        give_back(&g);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+TEST(undone_and_held)
+{
+        struct peer p = { 0 }, q = { 0 };
+        struct run_options undone = { .leave = LEAVE_NEVER, .kind = OUTCOME_UNDONE }, held = { .leave = LEAVE_NEVER, .kind = OUTCOME_HELD };
+        struct state s, t;
+        struct got g;
+
+        fill(&p);
+        fill(&q);
+        NEED(state_open(&s) && state_open(&t));
+        g = once(&p, &s, &undone);
+        CHECK(g.ok && g.n == 4 && p.quits == 0 && peer_count(&p, "DELE") == 0);
+        g = once(&q, &t, &held);
+        CHECK(g.ok && g.n == 4 && q.quits == 1 && peer_count(&q, "DELE") == 0);
+        g = run_over(q.port, &t, &held); /* their bytes lie in the spool */
+        CHECK(g.ok && g.n == 0 && peer_count(&q, "RETR") == 4 && peer_count(&q, "DELE") == 0);
+        peer_stop(&p);
+        peer_stop(&q);
+        state_close(&s);
+        state_close(&t);
+}
+
+TEST(dry_run)
+{
+        struct peer p = { 0 };
+        struct run_options r = { .leave = LEAVE_NEVER, .o = { .dry = true } };
+        struct state s;
+        struct got g;
+        uint64_t n;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 4 && p.quits == 0 && peer_count(&p, "DELE") == 0);
+        CHECK(ledger_marks_count(s.l, 0, ~0u, &n, &g.e) && n == 0);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+TEST(again_and_limit)
+{
+        struct peer p = { 0 };
+        struct run_options r = { .leave = LEAVE_ALWAYS, .o = { .limit = 3 } };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 3 && peer_count(&p, "RETR") == 3);
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && g.n == 1);
+        give_back(&g);
+        r.o = (struct pop3_options){ .again = true };
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && all_four(&g));
+        give_back(&g);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+TEST(first_new)
+{
+        struct peer p = { 0 };
+        struct run_options r = { .leave = LEAVE_NEVER, .first_new = true };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        p.mail[2].uid = p.mail[1].uid;
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 0 && peer_count(&p, "RETR") == 0 && peer_count(&p, "DELE") == 0);
+        p.mail[p.n++] = (struct peer_mail){ "u5", MAIL(5, "new\r\n"), 0, false };
+        {
+                struct ledger_account la;
+                NEED(ledger_account(s.l, STR("acc"), STR("me@127.0.0.1"), &la, s.a, &g.e));
+                la.fresh = false;
+                CHECK(ledger_account_save(s.l, &la, &g.e));
+        }
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && g.n == 1 && peer_count(&p, "RETR 5") == 1);
+        CHECK(peer_count(&p, "DELE") == 1 && !p.mail[0].gone && p.mail[4].gone); /* what was never read is never deleted */
+        give_back(&g);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+static int short_answer(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") != 0 || a != 2)
+                return 0;
+        peer_say(p, "+OK\r\n%.*s\r\n.\r\n", 50, p->mail[1].text);
+        return 1;
+}
+
+TEST(P17_W19_short_answer)
+{
+        struct peer p = { .odd = short_answer };
+        struct run_options r = { .leave = LEAVE_NEVER };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 4 && g.suspects == 1);
+        CHECK(peer_count(&p, "RETR 2") == 2);
+        CHECK(p.mail[0].gone && !p.mail[1].gone);
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && g.n == 0 && !p.mail[1].gone);
+        give_back(&g);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+/* W15 */
+TEST(P32_expire_zero)
+{
+        struct peer p = { .expire_zero = true }, q = { .expire_zero = true };
+        struct run_options undone = { .leave = LEAVE_ALWAYS, .kind = OUTCOME_UNDONE }, settled = { .leave = LEAVE_ALWAYS };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        fill(&q);
+        NEED(state_open(&s));
+        g = once(&p, &s, &undone);
+        CHECK(g.ok && g.n == 4 && p.quits == 0);
+        g = once(&q, &s, &settled);
+        CHECK(g.ok && g.n == 4 && q.quits == 1);
+        peer_stop(&p);
+        peer_stop(&q);
+        state_close(&s);
+}
+
+static int drop_at_dele(struct peer *p, const char *verb, unsigned a)
+{
+        return strcmp(verb, "DELE") == 0 && p->count++ == 0 ? CUT : 0;
+}
+
+/* The session is lost before DELE: a new one, and the header is compared before anything is deleted. */
+TEST(delete_after_reconnect)
+{
+        struct peer p = { .odd = drop_at_dele };
+        struct run_options r = { .leave = LEAVE_NEVER, .late = true };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 4 && p.sessions == 2 && p.quits == 1);
+        CHECK(peer_count(&p, "TOP") == 4);
+        CHECK(p.mail[0].gone && p.mail[1].gone && p.mail[2].gone && p.mail[3].gone);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+static int always_cut(struct peer *p, const char *verb, unsigned a)
+{
+        return strcmp(verb, "RETR") == 0 ? CUT : 0;
+}
+
+TEST(gives_up)
+{
+        struct peer p = { .odd = always_cut };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(!g.ok && g.n == 0);
+        CHECK(p.sessions < 12);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+/* Every byte of an answer that can be the last one. */
+static int cut_at(struct peer *p, const char *verb, unsigned a)
+{
+        char head[200];
+
+        if (strcmp(verb, "RETR") != 0 || a != 2 || p->count == 0)
+                return 0;
+        snprintf(head, sizeof head, "+OK\r\n%s.\r\n", "From: a@example.com\r\nSubject: number 2\r\nMessage-ID: <2@x>\r\n\r\n..dot\r\n...\r\n....\r\nafter the dots\r\n");
+        peer_say(p, "%.*s", (int)p->count, head);
+        p->count = 0;
+        return CUT;
+}
+
+TEST(P19_cut_at_every_byte)
+{
+        for (unsigned k = 1; k < 110; k++) {
+                struct peer p = { .odd = cut_at, .count = k, .no_pipelining = k % 2 };
+                struct run_options r = { .leave = LEAVE_ALWAYS };
+
+                fill(&p);
+                twice(&p, &r, "cut at a byte", true);
+        }
+}
+
+TEST(large_messages_go_to_a_file)
+{
+        struct peer p = { 0 }, q = { .no_pipelining = true };
+        struct run_options r = { .leave = LEAVE_ALWAYS, .memory = 40 };
+
+        fill(&p);
+        twice(&p, &r, "large", true);
+        fill(&q);
+        q.mail[0].size = 1; /* the list's sizes are no help */
+        twice(&q, &r, "large, sizes wrong", true);
+}
+
+/* ---- against our own server */
+
+struct listed {
+        struct source s;
+        unsigned n, at;
+};
+static bool listed_next(struct source *s, struct message **out, struct err *e)
+{
+        struct listed *l = (struct listed *)s;
+        struct origin o = { .source = STR("test") };
+        struct buf b = BUF_INIT;
+        struct backing *in;
+
+        *out = NULL;
+        if (l->at == l->n)
+                return true;
+        buf_printf(&b, "From: a@x\nSubject: %u\n\n.body %u\n.\nend", l->at % 999, l->at % 999);
+        l->at++;
+        in = backing_memory(b.p, b.n);
+        *out = message_new((struct range){ in, 0, b.n }, &o, &limits_default, e);
+        backing_unref(in);
+        return *out;
+}
+static const struct source_ops listed_ops = { listed_next, NULL, NULL, NULL };
+
+static atomic_bool stop;
+static bool stopped(void) { return stop; }
+static void *run_server(void *arg)
+{
+        struct err e = { 0 };
+
+        return server_run(arg, &e) ? arg : NULL;
+}
+
+TEST(own_server)
+{
+        struct listed src = { .s = { .ops = &listed_ops }, .n = 50 };
+        struct server_options o = { .user = STR("me"), .password = STR("pw"), .stopped = stopped };
+        struct run_options r = { .leave = LEAVE_NEVER };
+        struct server *srv;
+        pthread_t t;
+        struct state s;
+        struct got g;
+        struct err e = { 0 };
+
+        stop = false;
+        NEED(state_open(&s));
+        srv = server_new(&src.s, &o, &e);
+        NEED(srv);
+        CHECK(server_count(srv) == 50);
+        NEED(pthread_create(&t, NULL, run_server, srv) == 0);
+        r.password = "wrong";
+        g = run_over(server_port(srv), &s, &r);
+        CHECK(!g.ok && g.e.code == ERR_AUTH && g.n == 0);
+        r.password = "pw";
+        g = run_over(server_port(srv), &s, &r);
+        CHECK(g.ok && g.n == 50);
+        CHECK(g.n == 50 && strcmp(g.text[7], "From: a@x\nSubject: 7\n\n.body 7\n.\nend\n") == 0);
+        give_back(&g);
+        g = run_over(server_port(srv), &s, &r);
+        CHECK(g.ok && g.n == 0);
+        stop = true;
+        pthread_join(t, NULL);
+        server_free(srv);
+        state_close(&s);
+}
+
+TEST_MAIN
