@@ -70,11 +70,12 @@ struct start {
 
 static void default_signals(void)
 {
-        struct sigaction a = { .sa_handler = SIG_DFL };
+        static const char zeros[64]; /* the kernel's struct: SIG_DFL, no flags, no mask */
         sigset_t none;
 
+        /* Past glibc, which keeps two signals to itself and leaves them ignored where it spawned us. */
         for (int i = 1; i < NSIG; i++)
-                sigaction(i, &a, NULL); /* those that can't be changed say so */
+                syscall(SYS_rt_sigaction, i, zeros, NULL, (size_t)8);
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
 }

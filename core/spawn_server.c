@@ -289,8 +289,8 @@ bool spawn_server_step(struct spawn_server *s, int timeout_ms)
         if (poll(p, 1 + 2 * s->count, wait_time(s, timeout_ms)) < 0)
                 return true; /* a signal: the supervisor looks what it was */
         kill_unwanted(s);
+        reap(s); /* first: what ended just in time is not late */
         kill_late(s);
-        reap(s);
         return p[0].revents == 0 || serve_all(s);
 }
 

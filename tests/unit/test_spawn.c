@@ -289,7 +289,7 @@ static atomic_int wrong;
 
 static void many(void *arg)
 {
-        char word[32];
+        char word[64];
         struct buf out = BUF_INIT;
         struct err why;
         int status;
