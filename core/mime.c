@@ -220,6 +220,7 @@ static bool restart_part(struct mime_parser *p, const struct mime *m, const stru
         if (p->where != IN_HEADER || p->open->parent != m || p->open->header_at != l->at || p->parts >= p->lim.parts)
                 return false;
         p->open->header_at = p->open->body_at = l->next;
+        buf_clear(&p->head);
         p->parts++; /* each counts, or there would be no end of them */
         return true;
 }

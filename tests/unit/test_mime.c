@@ -122,6 +122,13 @@ TEST(two_parts_crlf)
                    "2 leaf text/plain 64+6 72+5 enc0 lines2\n");
 }
 
+TEST(boundary_lines_in_a_row)
+{
+        CHECK_TREE("Content-Type: multipart/mixed; boundary=b\n\n--b\n--b\n--b\nA: b\n\none\n--b\n--b--\n", NULL);
+        CHECK_TREE("Content-Type: multipart/mixed; boundary=b\n\n--b\n--b\nA: b\n\none\n--b--\n",
+                   "1 multipart multipart/mixed 0+42 43+24 enc0 lines6\n2 leaf text/plain 51+5 57+3 enc0 lines1\n");
+}
+
 TEST(message_inside)
 {
         CHECK_TREE("Content-Type: multipart/digest; boundary=b\n\n--b\n\nFrom: x\nContent-Type: multipart/mixed; boundary=c\n\n"
