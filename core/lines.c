@@ -146,7 +146,11 @@ static bool read_more(struct lines *l, struct err *e)
         int64_t now;
         ssize_t got;
 
-        if (!still_open(l, e) || !lines_flush(l, e) || !still_open(l, e))
+        if (!still_open(l, e))
+                return false;
+        if (!lines_flush(l, e)) /* a server that has closed may have said why before */
+                return e && e->code == ERR_NET && l->s && !l->ended && read_block(l, STREAM_NOW, NULL) > 0;
+        if (!still_open(l, e))
                 return false;
         now = sys_mono_ms();
         got = read_block(l, read_deadline(l, now), e);

@@ -252,8 +252,10 @@ TEST(write_to_the_dead)
         close(fd[1]);
         CHECK(lines_write(l, STR("QUIT\r\n"), &e));
         CHECK(!lines_flush(l, &e) && e.code == ERR_NET); /* and no SIGPIPE */
+        CHECK(lines_read(l, 100, &line, NULL, &e));      /* its last words */
+        CHECK_STR(line, "-ERR bye");
+        CHECK(!lines_read(l, 100, &line, NULL, &e) && e.code == ERR_NET);
         lines_free(l);
-        (void)line;
 }
 
 TEST(what_was_queued_leaves_before_a_read_waits)
