@@ -1,0 +1,301 @@
+#include "lua/face.h"
+
+#include <math.h>
+
+#include "core/date.h"
+#include "core/glob.h"
+#include "core/log.h"
+#include "lua/class.h"
+#include "lua/open.h"
+
+/* Registry keys: their addresses. */
+static const char key_current, key_rules;
+
+void face_push_str(lua_State *L, struct str s)
+{
+        if (s.p)
+                lua_pushlstring(L, s.p, s.n);
+        else
+                lua_pushnil(L);
+}
+
+/* A number is no text here: where a script writes 5 for "5" it has mixed something up. */
+struct str face_check_str(lua_State *L, int idx)
+{
+        struct str s;
+        luaL_checktype(L, idx, LUA_TSTRING);
+        s.p = lua_tolstring(L, idx, &s.n);
+        return s;
+}
+
+struct str face_opt_str(lua_State *L, int idx)
+{
+        return lua_isnoneornil(L, idx) ? STR_NONE : face_check_str(L, idx);
+}
+
+int face_fail(lua_State *L, const struct err *e)
+{
+        lua_pushnil(L);
+        lua_pushstring(L, e->text);
+        lua_pushstring(L, err_code_name(e->code));
+        return 3;
+}
+
+int face_raise(lua_State *L, const struct err *e)
+{
+        return luaL_error(L, "%s", e->text);
+}
+
+/* `what` may go on after its noun ("field of a message"): the name stands behind the noun. */
+int face_unknown(lua_State *L, const char *what, struct str name, const char *const *names, size_t n)
+{
+        size_t noun = strcspn(what, " ");
+        const char *near = glob_nearest(name, names, n);
+        char shown[128];
+        log_escape(str_first(name, 40), shown, sizeof shown);
+        lua_pushlstring(L, what, noun);
+        if (near)
+                return luaL_error(L, "unknown %s '%s'%s (did you mean '%s'?)", lua_tostring(L, -1), shown, what + noun, near);
+        return luaL_error(L, "unknown %s '%s'%s", lua_tostring(L, -1), shown, what + noun);
+}
+
+static const struct unit {
+        const char *name;
+        double bytes;
+} units[] = {
+        { "b", 1 },           { "byte", 1 },        { "bytes", 1 },      { "kb", 1e3 },           { "mb", 1e6 },
+        { "gb", 1e9 },        { "tb", 1e12 },       { "kib", 1024 },     { "mib", 1048576 },      { "gib", 1073741824 },
+        { "tib", 1099511627776 },
+};
+
+/* "20 kB", "1.5 MiB": a plain decimal, blanks, a unit. Not strtod: that reads hex, "inf" and the locale's comma. */
+static bool size_parse(struct str s, uint64_t *out)
+{
+        double value = 0, scale = 1;
+        size_t at = 0;
+        s = str_trim(s);
+        if (s.n == 0 || s.n > 40 || !ascii_is_digit(s.p[0]))
+                return false;
+        for (; at < s.n && ascii_is_digit(s.p[at]); at++)
+                value = value * 10 + (s.p[at] - '0');
+        if (at + 1 < s.n && s.p[at] == '.' && ascii_is_digit(s.p[at + 1]))
+                for (at++; at < s.n && ascii_is_digit(s.p[at]); at++)
+                        value += (s.p[at] - '0') * (scale /= 10);
+        s = str_trim(str_from(s, at));
+        for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+                if (!str_eq_nocase(s, str_of(units[i].name)))
+                        continue;
+                value = round(value * units[i].bytes);
+                if (value >= 9e18)
+                        return false;
+                *out = (uint64_t)value;
+                return true;
+        }
+        return false;
+}
+
+uint64_t face_check_size(lua_State *L, int idx)
+{
+        uint64_t n;
+        if (lua_type(L, idx) == LUA_TNUMBER) {
+                lua_Number v = lua_tonumber(L, idx);
+                luaL_argcheck(L, v >= 0 && v < 9e18, idx, "a size is a number of bytes, 0 or more");
+                return lua_isinteger(L, idx) ? (uint64_t)lua_tointeger(L, idx) : (uint64_t)v;
+        }
+        if (lua_type(L, idx) != LUA_TSTRING || !size_parse(face_check_str(L, idx), &n)) {
+                luaL_tolstring(L, idx, NULL);
+                luaL_error(L, "'%s' is no size (write bytes as a number, or \"5 MB\", \"5 MiB\", \"20 kB\")", lua_tostring(L, -1));
+                return 0;
+        }
+        return n;
+}
+
+int64_t face_check_span(lua_State *L, int idx)
+{
+        int64_t n;
+        if (lua_type(L, idx) == LUA_TNUMBER) {
+                lua_Number v = lua_tonumber(L, idx);
+                luaL_argcheck(L, v >= 0 && v < 9e18, idx, "a time span is a number of seconds, 0 or more");
+                return lua_isinteger(L, idx) ? (int64_t)lua_tointeger(L, idx) : (int64_t)v;
+        }
+        if (lua_type(L, idx) != LUA_TSTRING || !date_duration(face_check_str(L, idx), &n)) {
+                luaL_tolstring(L, idx, NULL);
+                luaL_error(L, "'%s' is no time span (write seconds as a number, or \"30 days\", \"36 h\")", lua_tostring(L, -1));
+                return 0;
+        }
+        return n;
+}
+
+struct plan *face_current(lua_State *L)
+{
+        struct plan *p;
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &key_current);
+        p = lua_touserdata(L, -1);
+        lua_pop(L, 1);
+        return p;
+}
+
+void face_set_current(lua_State *L, struct plan *p)
+{
+        if (p)
+                lua_pushlightuserdata(L, p);
+        else
+                lua_pushnil(L);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &key_current);
+}
+
+/* Rules by plan: while one handler waits, the action of another rule runs for another message. */
+void face_set_rule(lua_State *L, int idx)
+{
+        struct plan *p = face_current(L);
+        if (!p)
+                return;
+        idx = lua_absindex(L, idx);
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &key_rules);
+        lua_pushvalue(L, idx);
+        lua_rawsetp(L, -2, p);
+        lua_pop(L, 1);
+}
+
+struct str face_rule(lua_State *L)
+{
+        struct str s = STR("");
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &key_rules);
+        if (lua_rawgetp(L, -1, face_current(L)) == LUA_TSTRING)
+                s.p = lua_tolstring(L, -1, &s.n); /* the registry keeps it */
+        lua_pop(L, 2);
+        return s;
+}
+
+void face_forget_rule(lua_State *L, struct plan *p)
+{
+        if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_rules) == LUA_TTABLE) {
+                lua_pushnil(L);
+                lua_rawsetp(L, -2, p);
+        }
+        lua_pop(L, 1);
+}
+
+/* Classes */
+
+enum { CLASS_SPEC = 1, CLASS_METHODS, CLASS_FIELDS, CLASS_LIVE }; /* upvalues of __index */
+
+static size_t names_add(lua_State *L, int table, const char **names, size_t n)
+{
+        for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+                if (names)
+                        names[n] = lua_tostring(L, -2);
+                n++;
+        }
+        return n;
+}
+
+static int unknown_member(lua_State *L, const struct class_spec *spec)
+{
+        size_t n = 0, at = 0;
+        const char **names;
+        if (lua_type(L, 2) != LUA_TSTRING)
+                return luaL_error(L, "a %s has no field [%s]", spec->noun, luaL_tolstring(L, 2, NULL));
+        for (int i = CLASS_METHODS; i <= CLASS_LIVE; i++)
+                n = names_add(L, lua_upvalueindex(i), NULL, n);
+        names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0);
+        for (int i = CLASS_METHODS; i <= CLASS_LIVE; i++)
+                at = names_add(L, lua_upvalueindex(i), names, at);
+        return face_unknown(L, lua_pushfstring(L, "field of a %s", spec->noun), face_check_str(L, 2), names, n);
+}
+
+static bool member(lua_State *L, int upvalue)
+{
+        lua_pushvalue(L, 2);
+        if (lua_rawget(L, lua_upvalueindex(upvalue)) != LUA_TNIL)
+                return true;
+        lua_pop(L, 1);
+        return false;
+}
+
+static int class_index(lua_State *L)
+{
+        const struct class_spec *spec = lua_touserdata(L, lua_upvalueindex(CLASS_SPEC));
+        lua_settop(L, 2);
+        spec->open(L);
+        lua_settop(L, 2);
+        if (member(L, CLASS_METHODS))
+                return 1;
+        if (member(L, CLASS_LIVE))
+                return lua_tocfunction(L, -1)(L);
+        lua_getiuservalue(L, 1, UV_KEPT);
+        lua_pushvalue(L, 2);
+        if (lua_rawget(L, 3) != LUA_TNIL)
+                return 1;
+        lua_pop(L, 1);
+        if (!member(L, CLASS_FIELDS))
+                return unknown_member(L, spec);
+        lua_tocfunction(L, -1)(L);
+        if (!lua_isnil(L, -1)) {
+                lua_pushvalue(L, 2);
+                lua_pushvalue(L, -2);
+                lua_rawset(L, 3);
+        }
+        return 1;
+}
+
+static void push_table(lua_State *L, const luaL_Reg *entries)
+{
+        static const luaL_Reg none[] = { { NULL, NULL } };
+        lua_newtable(L);
+        luaL_setfuncs(L, entries ? entries : none, 0);
+}
+
+void class_new(lua_State *L, const struct class_spec *spec)
+{
+        luaL_newmetatable(L, spec->name);
+        luaL_setfuncs(L, spec->meta, 0);
+        lua_pushstring(L, spec->noun);
+        lua_setfield(L, -2, "__name");
+        lua_pushboolean(L, 0);
+        lua_setfield(L, -2, "__metatable");
+        lua_pushlightuserdata(L, (void *)spec);
+        push_table(L, spec->methods);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -4, "methods");
+        push_table(L, spec->fields);
+        push_table(L, spec->live);
+        lua_pushcclosure(L, class_index, 4);
+        lua_setfield(L, -2, "__index");
+        lua_pop(L, 1);
+}
+
+void face_add_methods(lua_State *L, const char *class_name, const luaL_Reg *methods)
+{
+        luaL_getmetatable(L, class_name);
+        lua_getfield(L, -1, "methods");
+        luaL_setfuncs(L, methods, 0);
+        lua_pop(L, 2);
+}
+
+static void open_global(lua_State *L, lua_CFunction open, const char *global)
+{
+        lua_pushcfunction(L, open);
+        lua_call(L, 0, 1);
+        if (global)
+                lua_setglobal(L, global);
+        else
+                lua_pop(L, 1);
+}
+
+void face_open(lua_State *L)
+{
+        lua_newtable(L);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &key_rules);
+        open_global(L, luaopen_list, NULL);
+        open_global(L, luaopen_message, NULL);
+        open_global(L, luaopen_part, NULL);
+        open_global(L, luaopen_text, NULL);
+        open_global(L, luaopen_re, "re");
+        open_global(L, luaopen_json, "json");
+        open_global(L, luaopen_log, "log");
+        luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+        lua_pushcfunction(L, luaopen_match);
+        lua_setfield(L, -2, "mail.primitives");
+        lua_pop(L, 1);
+}

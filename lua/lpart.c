@@ -1,0 +1,324 @@
+/* Parts, and readers over their bytes. A part keeps its message's box alive, and asks it whether the message is still open. */
+#include <string.h>
+
+#include "core/digest.h"
+#include "lua/class.h"
+#include "lua/open.h"
+
+struct part_box {
+        struct part *part; /* good while the message's box is open */
+};
+
+struct part *face_check_part(lua_State *L, int idx, struct plan **plan)
+{
+        struct message_box *of = message_box_check(L, idx);
+        struct part_box *b = luaL_testudata(L, idx, FACE_PART);
+        if (plan)
+                *plan = of->face.plan;
+        return b ? b->part : message_root(of->face.plan->message);
+}
+
+void face_push_part(lua_State *L, int message_idx, struct part *p)
+{
+        struct part_box *b;
+        message_box_push(L, message_idx);
+        lua_getiuservalue(L, -1, UV_PARTS);
+        if (lua_rawgetp(L, -1, p) == LUA_TNIL) {
+                lua_pop(L, 1);
+                b = lua_newuserdatauv(L, sizeof *b, 2);
+                b->part = p;
+                lua_pushvalue(L, -3);
+                lua_setiuservalue(L, -2, UV_MESSAGE);
+                lua_newtable(L);
+                lua_setiuservalue(L, -2, UV_KEPT);
+                luaL_setmetatable(L, FACE_PART);
+                lua_pushvalue(L, -1);
+                lua_rawsetp(L, -3, p);
+        }
+        lua_replace(L, -3);
+        lua_pop(L, 1);
+}
+
+/* The filter, made into a function of a part; nothing when there is none. */
+static bool push_filter(lua_State *L, int idx)
+{
+        if (lua_isnoneornil(L, idx))
+                return false;
+        luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+        if (lua_getfield(L, -1, "mail.match") != LUA_TTABLE)
+                return luaL_error(L, "mail.match is not loaded");
+        lua_getfield(L, -1, "compile_filter");
+        lua_pushvalue(L, idx);
+        lua_call(L, 1, 1);
+        lua_replace(L, -3);
+        lua_pop(L, 1);
+        return true;
+}
+
+int parts_push(lua_State *L, int message_idx, struct part *const *parts, size_t n, int filter_idx)
+{
+        lua_Integer used = 0;
+        int filter, list;
+        message_idx = lua_absindex(L, message_idx);
+        filter = push_filter(L, filter_idx) ? lua_gettop(L) : 0;
+        lua_newtable(L);
+        list = lua_gettop(L);
+        for (size_t i = 0; i < n; i++) {
+                bool keep = true;
+                face_push_part(L, message_idx, parts[i]);
+                if (filter) {
+                        lua_pushvalue(L, filter);
+                        lua_pushvalue(L, -2);
+                        lua_call(L, 1, 1);
+                        keep = lua_toboolean(L, -1);
+                        lua_pop(L, 1);
+                }
+                if (keep)
+                        lua_rawseti(L, list, ++used);
+                else
+                        lua_pop(L, 1);
+        }
+        face_make_list(L);
+        return 1;
+}
+
+/* Fields */
+
+static struct part *self(lua_State *L)
+{
+        return face_check_part(L, 1, NULL);
+}
+
+static int push_maybe(lua_State *L, struct str s)
+{
+        face_push_str(L, s);
+        return 1;
+}
+
+static int push_never_nil(lua_State *L, struct str s)
+{
+        lua_pushlstring(L, s.p ? s.p : "", s.p ? s.n : 0);
+        return 1;
+}
+
+static int get_path(lua_State *L) { return push_never_nil(L, part_path(self(L))); }
+static int get_type(lua_State *L) { return push_never_nil(L, part_type(self(L))); }
+static int get_detected(lua_State *L) { return push_never_nil(L, part_detected(self(L))); }
+static int get_charset(lua_State *L) { return push_maybe(L, part_charset(self(L))); }
+static int get_disposition(lua_State *L) { return push_maybe(L, part_disposition(self(L))); }
+static int get_name(lua_State *L) { return push_maybe(L, part_name(self(L))); }
+static int get_id(lua_State *L) { return push_maybe(L, part_id(self(L))); }
+static int get_text(lua_State *L) { return push_never_nil(L, part_text(self(L))); }
+static int get_content(lua_State *L) { return push_never_nil(L, part_content(self(L))); }
+
+static int get_size(lua_State *L)
+{
+        lua_pushinteger(L, (lua_Integer)part_size(self(L)));
+        return 1;
+}
+
+static int get_encoded_size(lua_State *L)
+{
+        lua_pushinteger(L, (lua_Integer)part_encoded_size(self(L)));
+        return 1;
+}
+
+int part_get_sha256(lua_State *L)
+{
+        uint8_t hash[DIGEST_SIZE];
+        char hex[65];
+        struct err e;
+        if (!part_sha256(self(L), hash, &e))
+                return face_raise(L, &e); /* reading failed: this machine's fault, and the message is held */
+        digest_hex(hash, hex);
+        lua_pushstring(L, hex);
+        return 1;
+}
+
+static int get_attached(lua_State *L)
+{
+        struct str reason;
+        lua_pushboolean(L, part_attached(self(L), &reason));
+        return 1;
+}
+
+static int get_reason(lua_State *L)
+{
+        struct str reason = STR("");
+        part_attached(self(L), &reason);
+        return push_never_nil(L, reason);
+}
+
+static int get_encrypted(lua_State *L)
+{
+        struct part *p = self(L);
+        struct str type = part_type(p), field;
+        bool yes = str_eq(type, STR("multipart/encrypted")) || str_eq(type, STR("application/pgp-encrypted"));
+        if (str_eq(type, STR("application/pkcs7-mime")) || str_eq(type, STR("application/x-pkcs7-mime"))) {
+                field = part_field(p, STR("Content-Type"));
+                yes = str_find_str_nocase(field, STR("enveloped-data")) < field.n;
+        }
+        lua_pushboolean(L, yes);
+        return 1;
+}
+
+static int get_message(lua_State *L)
+{
+        self(L);
+        message_box_push(L, 1);
+        return 1;
+}
+
+/* The leaves below a part, in order; containers open. Depth is bounded by limits.depth, so the stack of the walk is too. */
+struct walk {
+        struct part **out;
+        size_t n, cap;
+};
+
+static void walk_add(lua_State *L, int box, struct walk *w, struct part *p)
+{
+        if (w->n == w->cap) {
+                size_t cap = w->cap ? w->cap * 2 : 16;
+                struct part **more = lua_newuserdatauv(L, cap * sizeof *more, 0);
+                if (w->n > 0)
+                        memcpy(more, w->out, w->n * sizeof *more);
+                lua_replace(L, box);
+                w->out = more;
+                w->cap = cap;
+        }
+        w->out[w->n++] = p;
+}
+
+static int method_parts(lua_State *L)
+{
+        struct walk todo = { 0 }, leaves = { 0 };
+        struct part **children;
+        size_t n;
+
+        lua_settop(L, 2);
+        lua_pushnil(L);  /* 3: memory of todo */
+        lua_pushnil(L);  /* 4: memory of leaves */
+        n = part_children(self(L), &children);
+        while (n > 0)
+                walk_add(L, 3, &todo, children[--n]);
+        while (todo.n > 0) {
+                struct part *p = todo.out[--todo.n];
+                n = part_children(p, &children);
+                if (n == 0 && !part_is_container(p))
+                        walk_add(L, 4, &leaves, p);
+                while (n > 0)
+                        walk_add(L, 3, &todo, children[--n]);
+        }
+        return parts_push(L, 1, leaves.out, leaves.n, 2);
+}
+
+static int check_open(lua_State *L)
+{
+        luaL_checkudata(L, 1, FACE_PART);
+        message_box_check(L, 1);
+        return 0;
+}
+
+static int set_field(lua_State *L)
+{
+        return luaL_error(L, "part.%s can't be set (names of your own go into m.vars)", luaL_tolstring(L, 2, NULL));
+}
+
+static int to_string(lua_State *L)
+{
+        struct part_box *b = luaL_checkudata(L, 1, FACE_PART);
+        struct message_box *of = message_box_push(L, 1);
+        if (!of->face.plan) {
+                lua_pushliteral(L, "part (its message is closed)");
+                return 1;
+        }
+        lua_pushliteral(L, "part ");
+        push_never_nil(L, part_path(b->part));
+        lua_pushliteral(L, " (");
+        push_never_nil(L, part_name(b->part).p ? part_name(b->part) : part_type(b->part));
+        lua_pushliteral(L, ")");
+        lua_concat(L, 5);
+        return 1;
+}
+
+static const luaL_Reg fields[] = {
+        /*** part.path -> string
+         * Its place in the message, numbered as IMAP does: "1", "2.1". */
+        { "path", get_path },
+        /*** part.type -> string
+         * The declared type in lower case, "application/pdf"; RFC 2045's default where none is declared. */
+        { "type", get_type },
+        /*** part.detected -> string
+         * The type that libmagic finds in the decoded bytes; empty for a container. */
+        { "detected", get_detected },
+        /*** part.charset -> string or nil
+         * The declared charset in lower case; us-ascii for text without one; nil for what is no text. */
+        { "charset", get_charset },
+        /*** part.disposition -> string or nil
+         * "attachment", "inline" (RFC 2183), as declared. */
+        { "disposition", get_disposition },
+        /*** part.name -> string or nil
+         * The declared file name, decoded (RFC 2231, RFC 2047). What the sender wrote: never a path to trust; part:save makes it safe. */
+        { "name", get_name },
+        /*** part.id -> string or nil
+         * The Content-ID without its angle brackets. */
+        { "id", get_id },
+        /*** part.size -> integer
+         * Decoded bytes; decodes once to know. */
+        { "size", get_size },
+        /*** part.encoded_size -> integer
+         * Bytes as they stand in the message. */
+        { "encoded_size", get_encoded_size },
+        /*** part.sha256 -> string
+         * The SHA-256 of the decoded bytes, in hexadecimal. */
+        { "sha256", part_get_sha256 },
+        /*** part.text -> string
+         * Decoded, as UTF-8 with LF, cut at limits.text (a defect says so); empty for what is no text. */
+        { "text", get_text },
+        /*** part.content -> string
+         * The decoded bytes, cut at limits.text (a defect says so). part:reader() reads all of them in pieces. */
+        { "content", get_content },
+        /*** part.attached -> boolean
+         * Whether a person would call it a file that someone sent. */
+        { "attached", get_attached },
+        /*** part.reason -> string
+         * Why part.attached is what it is. */
+        { "reason", get_reason },
+        /*** part.encrypted -> boolean
+         * Whether its type says that it is encrypted (RFC 1847, RFC 3156, S/MIME). */
+        { "encrypted", get_encrypted },
+        /*** part.message -> message
+         * The message it belongs to. */
+        { "message", get_message },
+        { NULL, NULL },
+};
+
+static const luaL_Reg methods[] = {
+        /*** part:parts(filter) -> list of parts
+         * The leaves inside a container; empty for a leaf. filter: as for m:parts. */
+        { "parts", method_parts },
+        /*** part:lines() -> iterator
+         * The decoded lines, without their line ends; of a text part as UTF-8. A line longer than limits.text comes in pieces. */
+        { "lines", part_method_lines },
+        /*** part:reader() -> reader, or nil, sentence, code
+         * Reads the decoded bytes in pieces: r:read(n), r:close(). */
+        { "reader", part_method_reader },
+        { NULL, NULL },
+};
+
+static const luaL_Reg meta[] = {
+        /*** part.field = value
+         * Raises: a part's fields can't be set. */
+        { "__newindex", set_field },
+        /*** tostring(part) -> string
+         * "part 2 (invoice.pdf)", for logs. */
+        { "__tostring", to_string },
+        { NULL, NULL },
+};
+
+int luaopen_part(lua_State *L)
+{
+        static const struct class_spec spec = { FACE_PART, "part", check_open, fields, NULL, methods, meta };
+        class_new(L, &spec);
+        return luaopen_reader(L);
+}
