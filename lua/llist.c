@@ -3,7 +3,8 @@
  * Lua calls the list itself for each step, with nothing but the last element to tell where the loop stands. So that loops over one list nest, and
  * equal elements do not turn them round, each loop has a cursor, found by who asks: the coroutine, the frame of the function that holds the loop,
  * and how many local variables are alive there: in a loop inside a loop there are more. One loop at a time has such a key, and a loop that
- * begins (its control value is nil) sets the cursor anew, so what a break left behind does no harm. */
+ * begins (its control value is nil) sets the cursor anew, so what a break left behind does no harm. The caller's caller is looked at as well, for
+ * a loop that goes through a function: `for x in function(s, c) return list(s, c) end do`. */
 #include <string.h>
 
 #include "lua/class.h"
@@ -99,16 +100,28 @@ static struct cursor *cursor_find(struct cursors *cs, const struct cursor *c)
         return NULL;
 }
 
-/* Without a loop (called by hand, or from C): behind the first element that equals the control value. */
+/* The place of the first element from `at` on that equals the control value; 0: none. */
+static lua_Integer find_control(lua_State *L, lua_Integer at)
+{
+        for (;; at++) {
+                lua_settop(L, 3);
+                if (lua_rawgeti(L, 1, at) == LUA_TNIL)
+                        return 0;
+                if (lua_rawequal(L, 3, 4))
+                        return at;
+        }
+}
+
+/* Without a loop (called by hand, or from C): behind the element that equals the control value. Two such: an error, not an endless loop. */
 static int next_by_value(lua_State *L)
 {
         lua_Integer at = 0;
         if (!lua_isnil(L, 3)) {
-                do {
-                        lua_settop(L, 3);
-                        if (lua_rawgeti(L, 1, ++at) == LUA_TNIL)
-                                return 1;
-                } while (!lua_rawequal(L, 3, 4));
+                at = find_control(L, 1);
+                if (at == 0)
+                        return 0;
+                if (find_control(L, at + 1) != 0)
+                        return luaL_error(L, "a list with equal items can't be walked in this way (use ipairs)");
         }
         lua_rawgeti(L, 1, at + 1);
         return 1;
@@ -116,7 +129,7 @@ static int next_by_value(lua_State *L)
 
 static int list_call(lua_State *L)
 {
-        lua_Debug ar;
+        lua_Debug ar, above;
         struct cursors *cs;
         struct cursor key, *c;
 
@@ -125,6 +138,8 @@ static int list_call(lua_State *L)
         if (!lua_getstack(L, 1, &ar) || !lua_getinfo(L, "S", &ar) || ar.what[0] == 'C')
                 return next_by_value(L);
         key = (struct cursor){ ar.i_ci, lua_topointer(L, 1), count_locals(L, &ar), 1 };
+        if (lua_getstack(L, 2, &above))
+                key.locals += LOCALS_MAX * count_locals(L, &above);
         cs = push_cursors(L);
         if (lua_isnil(L, 3)) {
                 cursor_begin(cs, &key);

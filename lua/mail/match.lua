@@ -16,6 +16,7 @@ end
 
 -- mail.any and mail.none: alternatives, understood where they stand: as tests, as filters or as values.
 local Group = { __name = "test", __metatable = false }
+local groups = setmetatable({}, { __mode = "k" })
 
 local function group(name, alternatives, negate)
   if type(alternatives) ~= "table" then
@@ -24,11 +25,13 @@ local function group(name, alternatives, negate)
   if next(alternatives) == nil then
     fail("mail.%s without alternatives decides nothing", name)
   end
-  return setmetatable({ name = name, alternatives = alternatives, negate = negate }, Group)
+  local made = setmetatable({ name = name, alternatives = alternatives, negate = negate }, Group)
+  groups[made] = true
+  return made
 end
 
 local function is_group(value)
-  return type(value) == "table" and rawequal(debug.getmetatable(value), Group)
+  return groups[value] == true
 end
 
 --- mail.any { test, … } -> test
