@@ -9,7 +9,7 @@
 #include "core/fromline.h"
 #include "core/log.h"
 #include "core/mem.h"
-#include "core/names.h"
+#include "core/namelist.h"
 
 enum {
         DEPTH_MAX = 64,    /* nested folders */
@@ -20,8 +20,8 @@ enum {
 struct folder {
         struct archive a;
         int root;
-        struct names dirs;   /* directories to look through; every path here begins with '/' */
-        struct names files;
+        struct namelist dirs;   /* directories to look through; every path here begins with '/' */
+        struct namelist files;
         size_t file;         /* the next one */
         struct archive *mbox; /* a file that is an mbox, while it is read */
 };
@@ -58,7 +58,7 @@ static bool look_at(void *ctx, struct str name, unsigned char type, struct err *
                 return leave_out(k, name, type == DT_LNK ? "a symbolic link" : "not a regular file");
         if (too_deep(k->path, name))
                 return leave_out(k, name, "folders nest too deep");
-        return names_add(type == DT_DIR ? &k->f->dirs : &k->f->files, k->path, '/', name, e);
+        return namelist_add(type == DT_DIR ? &k->f->dirs : &k->f->files, k->path, '/', name, e);
 }
 
 static bool look_through(struct folder *f, struct str path, struct err *e)
@@ -66,7 +66,7 @@ static bool look_through(struct folder *f, struct str path, struct err *e)
         struct look k = { f, path };
         struct err why = { 0 };
 
-        if (names_each(f->root, str_from(path, 1), look_at, &k, &why) || archive_pass_over(&f->a, path, &why))
+        if (namelist_each(f->root, str_from(path, 1), look_at, &k, &why) || archive_pass_over(&f->a, path, &why))
                 return true;
         *e = why;
         return false;
@@ -78,7 +78,7 @@ static bool find_files(struct folder *f, struct err *e)
         if (!look_through(f, STR(""), e))
                 return false;
         for (size_t i = 0; i < f->dirs.n; i++) {
-                struct str path = names_get(&f->dirs, i);
+                struct str path = namelist_get(&f->dirs, i);
                 char *copy = mem_dup(path.p, path.n); /* the list moves when it grows */
                 bool ok = copy ? look_through(f, str_make(copy, path.n), e) : err_nomem(e);
 
@@ -86,9 +86,9 @@ static bool find_files(struct folder *f, struct err *e)
                 if (!ok)
                         return false;
         }
-        names_free(&f->dirs);
+        namelist_free(&f->dirs);
         atomic_store(&f->a.base.total_messages, f->files.n);
-        return names_sort(&f->files, e);
+        return namelist_sort(&f->files, e);
 }
 
 static bool is_known_field(struct str line)
@@ -227,7 +227,7 @@ static bool folder_next(struct source *s, struct message **out, struct err *e)
                 else if (f->file == f->files.n)
                         return true;
                 else
-                        ok = read_file(f, str_from(names_get(&f->files, f->file++), 1), out, e);
+                        ok = read_file(f, str_from(namelist_get(&f->files, f->file++), 1), out, e);
         }
         return ok || e->code == ERR_STOPPED || err_in(e, "%.*s", STR_FMT(s->name));
 }
@@ -238,8 +238,8 @@ static void folder_free(struct source *s)
 
         if (f->mbox)
                 end_mbox(f);
-        names_free(&f->dirs);
-        names_free(&f->files);
+        namelist_free(&f->dirs);
+        namelist_free(&f->files);
         if (f->root >= 0)
                 close(f->root);
         archive_close(&f->a);

@@ -10,7 +10,7 @@
 #include "core/archive.h"
 #include "core/log.h"
 #include "core/mem.h"
-#include "core/names.h"
+#include "core/namelist.h"
 
 enum {
         DEPTH_MAX = 32,    /* nested folders; honest trees have 8 */
@@ -21,12 +21,12 @@ enum {
 struct maildir {
         struct archive a;
         int root;
-        struct names dirs;     /* directories seen while looking for folders */
-        struct names folders;  /* "name\0path", sorted */
+        struct namelist dirs;     /* directories seen while looking for folders */
+        struct namelist folders;  /* "name\0path", sorted */
         size_t folder;         /* the current one, +1; 0 before the first */
-        struct names files;    /* "file\0n" or "file\0c" of the current folder, sorted */
+        struct namelist files;    /* "file\0n" or "file\0c" of the current folder, sorted */
         size_t file;           /* the next one */
-        struct names gone;     /* the base names of those that had been renamed when their turn came */
+        struct namelist gone;     /* the base names of those that had been renamed when their turn came */
         unsigned looks;        /* times the folder was listed */
         uint64_t count;
 };
@@ -47,9 +47,9 @@ static size_t depth_of(struct str path)
         return n;
 }
 
-static bool add_path(struct names *l, struct str dir, struct str name, struct err *e)
+static bool add_path(struct namelist *l, struct str dir, struct str name, struct err *e)
 {
-        return dir.n ? names_add(l, dir, '/', name, e) : names_add(l, str_first(name, 0), '/', name, e);
+        return dir.n ? namelist_add(l, dir, '/', name, e) : namelist_add(l, str_first(name, 0), '/', name, e);
 }
 
 static bool look_at(void *ctx, struct str name, unsigned char type, struct err *e)
@@ -96,7 +96,7 @@ static bool name_of(struct str path, struct buf *out, struct err *e)
 static bool add_folder(struct maildir *m, struct str path, struct err *e)
 {
         struct buf name = BUF_INIT;
-        bool ok = name_of(path, &name, e) && names_add(&m->folders, buf_str(&name), '\0', path, e);
+        bool ok = name_of(path, &name, e) && namelist_add(&m->folders, buf_str(&name), '\0', path, e);
 
         buf_free(&name);
         return ok;
@@ -138,7 +138,7 @@ static bool each_file(struct maildir *m, struct str path, bool (*f)(void *, stru
 
         if (!dir)
                 return err_nomem(e);
-        ok = names_each(m->root, str_of(dir), f, ctx, &why);
+        ok = namelist_each(m->root, str_of(dir), f, ctx, &why);
         if (!ok && why.code != ERR_ABSENT) {
                 if (why.code == ERR_NOMEM)
                         *e = why;
@@ -156,7 +156,7 @@ static bool look_through(struct maildir *m, struct str path, struct err *e)
         struct look k = { .m = m, .path = path, .descend = last.n == 0 || *last.p != '.' };
         struct err why = { 0 };
 
-        if (!names_each(m->root, path, look_at, &k, &why) && !archive_pass_over(&m->a, path, &why)) {
+        if (!namelist_each(m->root, path, look_at, &k, &why) && !archive_pass_over(&m->a, path, &why)) {
                 *e = why;
                 return false;
         }
@@ -170,7 +170,7 @@ static bool find_folders(struct maildir *m, struct err *e)
         if (!look_through(m, STR(""), e))
                 return false;
         for (size_t i = 0; i < m->dirs.n; i++) {
-                struct str path = str_from(names_get(&m->dirs, i), 0);
+                struct str path = str_from(namelist_get(&m->dirs, i), 0);
                 char *copy; /* the list moves when it grows */
                 bool ok;
 
@@ -182,26 +182,26 @@ static bool find_folders(struct maildir *m, struct err *e)
                 if (!ok)
                         return false;
         }
-        names_free(&m->dirs);
+        namelist_free(&m->dirs);
         atomic_store(&m->a.base.total_messages, m->count);
-        return m->folders.n > 0 ? names_sort(&m->folders, e) : err_set(e, ERR_ABSENT, "no Maildir in it");
+        return m->folders.n > 0 ? namelist_sort(&m->folders, e) : err_set(e, ERR_ABSENT, "no Maildir in it");
 }
 
 static bool add_new(void *ctx, struct str name, unsigned char type, struct err *e)
 {
         (void)type;
-        return *name.p == '.' || names_add(ctx, name, '\0', STR("n"), e);
+        return *name.p == '.' || namelist_add(ctx, name, '\0', STR("n"), e);
 }
 
 static bool add_cur(void *ctx, struct str name, unsigned char type, struct err *e)
 {
         (void)type;
-        return *name.p == '.' || names_add(ctx, name, '\0', STR("c"), e);
+        return *name.p == '.' || namelist_add(ctx, name, '\0', STR("c"), e);
 }
 
 static struct str folder_path(const struct maildir *m, struct str *name)
 {
-        struct str entry = names_get(&m->folders, m->folder - 1);
+        struct str entry = namelist_get(&m->folders, m->folder - 1);
 
         *name = str_take(&entry, '\0');
         return entry;
@@ -211,11 +211,11 @@ static bool load_folder(struct maildir *m, struct err *e)
 {
         struct str name, path = folder_path(m, &name);
 
-        names_free(&m->files);
+        namelist_free(&m->files);
         m->file = 0;
         m->looks++;
         return each_file(m, path, add_new, &m->files, STR("new"), e) && each_file(m, path, add_cur, &m->files, STR("cur"), e) &&
-               names_sort(&m->files, e);
+               namelist_sort(&m->files, e);
 }
 
 /* Where ":2," stands in a name, or its end; ';' and '!' stand for ':' where Windows was near. */
@@ -252,7 +252,7 @@ static bool look_again(struct maildir *m, struct err *e)
 {
         size_t kept = 0;
 
-        if (!names_sort(&m->gone, e) || !load_folder(m, e))
+        if (!namelist_sort(&m->gone, e) || !load_folder(m, e))
                 return false;
         for (size_t i = 0; i < m->files.n; i++) {
                 struct str file = m->files.list[i], name = str_take(&file, '\0'), key = str_first(name, info_at(name));
@@ -261,7 +261,7 @@ static bool look_again(struct maildir *m, struct err *e)
                         m->files.list[kept++] = m->files.list[i];
         }
         m->files.n = kept;
-        names_free(&m->gone);
+        namelist_free(&m->gone);
         return true;
 }
 
@@ -271,7 +271,7 @@ static bool note_gone(struct maildir *m, struct str path, struct err *e)
         struct err why;
 
         if (m->looks < LOOKS_MAX)
-                return names_add_one(&m->gone, str_first(name, info_at(name)), e);
+                return namelist_add_one(&m->gone, str_first(name, info_at(name)), e);
         err_set(&why, ERR_ABSENT, "it is renamed again and again");
         return archive_pass_over(&m->a, path, &why);
 }
@@ -332,7 +332,7 @@ static bool maildir_next(struct source *s, struct message **out, struct err *e)
         *out = NULL;
         while (!*out && !archive_stopped(&m->a)) {
                 if (m->file < m->files.n) {
-                        if (!read_file(m, names_get(&m->files, m->file++), out, e))
+                        if (!read_file(m, namelist_get(&m->files, m->file++), out, e))
                                 return e->code == ERR_STOPPED || err_in(e, "%.*s", STR_FMT(s->name));
                         continue;
                 }
@@ -348,10 +348,10 @@ static void maildir_free(struct source *s)
 {
         struct maildir *m = (struct maildir *)s;
 
-        names_free(&m->dirs);
-        names_free(&m->folders);
-        names_free(&m->files);
-        names_free(&m->gone);
+        namelist_free(&m->dirs);
+        namelist_free(&m->folders);
+        namelist_free(&m->files);
+        namelist_free(&m->gone);
         if (m->root >= 0)
                 close(m->root);
         archive_close(&m->a);

@@ -1,122 +1,388 @@
-#include "core/names.h"
-
-#include <dirent.h>
+/* Names for saved files: promised before they exist, numbered when taken, the same content under one name once. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/filename.h"
 #include "core/mem.h"
+#include "core/staging_int.h"
 #include "core/sys.h"
 
-static bool make_room(struct names *l, struct err *e)
-{
-        size_t cap = l->cap ? l->cap * 2 : 64;
-        size_t *ends;
+enum {
+        NUMBER_LAST = 10 * 1000 * 1000, /* " (10000000)" */
+        READ_BLOCK = 128 * 1024,
+};
 
-        if (l->n < l->cap)
-                return true;
-        if (!(ends = mem_resize(l->ends, cap * sizeof *ends)))
-                return err_nomem(e);
-        l->ends = ends;
-        l->cap = cap;
-        return true;
+/* The names that share one: "name", "name (2)", … */
+struct series {
+        unsigned next;         /* all below it are taken */
+        struct map *by_hash;   /* content -> number, of those looked at */
+};
+
+struct promise {
+        uint8_t hash[DIGEST_SIZE];
+        bool known;            /* the hash: not when a file that is there was only kept */
+        unsigned count;
+        struct series *series; /* NULL: not numbered */
+        unsigned number;
+};
+
+/* A file that was read: its content, for as long as it stays the same file. */
+struct facts {
+        dev_t dev;
+        ino_t ino;
+        off_t size;
+        struct timespec changed;
+        uint8_t hash[DIGEST_SIZE];
+};
+
+struct names {
+        pthread_mutex_t lock;
+        struct map *promised, *series, *facts; /* by absolute path */
+};
+
+static void free_series(void *value)
+{
+        struct series *s = value;
+
+        map_free(s->by_hash, NULL);
+        mem_free(s);
 }
 
-bool names_add_one(struct names *l, struct str name, struct err *e)
+struct names *names_new(void)
 {
-        if (!make_room(l, e))
-                return false;
-        buf_add_str(&l->text, name);
-        if (!buf_ok(&l->text, e))
-                return false;
-        l->ends[l->n++] = l->text.n;
-        return true;
+        struct names *n = mem_zero(sizeof *n);
+
+        if (!n)
+                return NULL;
+        pthread_mutex_init(&n->lock, NULL);
+        n->promised = map_new();
+        n->series = map_new();
+        n->facts = map_new();
+        if (n->promised && n->series && n->facts)
+                return n;
+        names_free(n);
+        return NULL;
 }
 
-bool names_add(struct names *l, struct str a, char between, struct str b, struct err *e)
+void names_free(struct names *n)
 {
-        buf_add_str(&l->text, a);
-        buf_add_char(&l->text, between);
-        return names_add_one(l, b, e);
+        if (!n)
+                return;
+        map_free(n->promised, mem_free);
+        map_free(n->series, free_series);
+        map_free(n->facts, mem_free);
+        pthread_mutex_destroy(&n->lock);
+        mem_free(n);
 }
 
-static struct str in_text(const struct names *l, size_t i)
-{
-        size_t from = i ? l->ends[i - 1] : 0;
+/* ---- one question for a name ----------------------------------------------------------------------------------- */
 
-        return str_make(l->text.p + from, l->ends[i] - from);
+struct asking {
+        struct names *n;
+        struct root *r;
+        bool (*hash)(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e);
+        void *ctx;
+        bool hashed;
+        uint8_t mine[DIGEST_SIZE];
+        struct arena *a;
+        struct err *e;
+};
+
+static bool my_hash(struct asking *q)
+{
+        if (!q->hashed)
+                q->hashed = q->hash(q->ctx, q->mine, q->e);
+        return q->hashed;
 }
 
-struct str names_get(const struct names *l, size_t i)
+enum there { THERE_NOTHING, THERE_PROMISE, THERE_FILE, THERE_OTHER, THERE_FAILED };
+
+/* What stands at a path; nothing is opened for reading, and no link followed. */
+static enum there look_on_disk(struct root *r, struct str path, struct stat *st, struct err *e)
 {
-        return l->list ? l->list[i] : in_text(l, i);
-}
+        struct err why;
+        int fd = sys_open_beneath(root_fd(r), path, O_PATH | O_NOFOLLOW, 0, &why);
+        bool told;
 
-static int compare(const void *a, const void *b)
-{
-        return str_cmp(*(const struct str *)a, *(const struct str *)b);
-}
-
-bool names_sort(struct names *l, struct err *e)
-{
-        if (l->n == 0)
-                return true;
-        if (!(l->list = mem_array(l->n, sizeof *l->list)))
-                return err_nomem(e);
-        for (size_t i = 0; i < l->n; i++)
-                l->list[i] = in_text(l, i);
-        qsort(l->list, l->n, sizeof *l->list, compare);
-        return true;
-}
-
-void names_free(struct names *l)
-{
-        buf_free(&l->text);
-        mem_free(l->ends);
-        mem_free(l->list);
-        *l = (struct names)NAMES_INIT;
-}
-
-/* Some file systems do not say the type in the directory. */
-static unsigned char type_of(int dir, const struct dirent *d)
-{
-        struct stat st;
-
-        if (d->d_type != DT_UNKNOWN)
-                return d->d_type;
-        return fstatat(dir, d->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? DT_REG : IFTODT(st.st_mode);
-}
-
-static bool each_entry(DIR *d, bool (*f)(void *ctx, struct str name, unsigned char type, struct err *e), void *ctx, struct err *e)
-{
-        const struct dirent *entry;
-
-        while (errno = 0, (entry = readdir(d))) {
-                struct str name = str_of(entry->d_name);
-
-                if (str_eq(name, STR(".")) || str_eq(name, STR("..")))
-                        continue;
-                if (!f(ctx, name, type_of(dirfd(d), entry), e))
-                        return false;
+        if (fd < 0 && why.code == ERR_ABSENT)
+                return THERE_NOTHING;
+        if (fd < 0) {
+                if (e)
+                        *e = why;
+                return THERE_FAILED;
         }
-        return errno == 0 || err_sys(e, ERR_IO, errno, "reading a directory");
+        told = fstat(fd, st) == 0;
+        close(fd);
+        return told && S_ISREG(st->st_mode) ? THERE_FILE : THERE_OTHER;
 }
 
-bool names_each(int root, struct str path, bool (*f)(void *ctx, struct str name, unsigned char type, struct err *e), void *ctx,
-                struct err *e)
+static enum there look(struct asking *q, struct str path, struct str whole, struct promise **p, struct stat *st)
 {
-        int fd = sys_open_beneath(root, path.n ? path : STR("."), O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, e);
-        DIR *d;
-        bool ok;
+        *p = map_get(q->n->promised, whole);
+        return *p ? THERE_PROMISE : look_on_disk(q->r, path, st, q->e);
+}
 
+static bool read_hash(int fd, uint8_t out[DIGEST_SIZE])
+{
+        struct digest *d = digest_new();
+        char *block = mem_alloc(READ_BLOCK);
+        ssize_t got = -1;
+
+        while (d && block && (got = sys_read(fd, block, READ_BLOCK, NULL)) > 0)
+                digest_add(d, block, (size_t)got);
+        if (d && got == 0)
+                digest_end(d, out);
+        else
+                digest_free(d);
+        mem_free(block);
+        return got == 0;
+}
+
+static bool same_file(const struct facts *f, const struct stat *st)
+{
+        return f->dev == st->st_dev && f->ino == st->st_ino && f->size == st->st_size && f->changed.tv_sec == st->st_ctim.tv_sec &&
+               f->changed.tv_nsec == st->st_ctim.tv_nsec;
+}
+
+static void remember(struct names *n, struct str whole, const struct stat *st, const uint8_t hash[DIGEST_SIZE])
+{
+        struct facts *f = mem_alloc(sizeof *f);
+        void *old = NULL;
+
+        if (!f)
+                return;
+        *f = (struct facts){ st->st_dev, st->st_ino, st->st_size, st->st_ctim, { 0 } };
+        memcpy(f->hash, hash, DIGEST_SIZE);
+        if (!map_set(n->facts, whole, f, &old))
+                mem_free(f);
+        mem_free(old);
+}
+
+/* The content of a plain file, read once. False when it can't be read: it then equals nothing. */
+static bool file_hash(struct asking *q, struct str path, struct str whole, const struct stat *st, uint8_t out[DIGEST_SIZE])
+{
+        const struct facts *f = map_get(q->n->facts, whole);
+        struct stat now;
+        bool ok;
+        int fd;
+
+        if (f && same_file(f, st)) {
+                memcpy(out, f->hash, DIGEST_SIZE);
+                return true;
+        }
+        fd = sys_open_beneath(root_fd(q->r), path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0, NULL);
         if (fd < 0)
                 return false;
-        if (!(d = fdopendir(fd))) {
-                close(fd);
-                return err_nomem(e);
-        }
-        ok = each_entry(d, f, ctx, e);
-        closedir(d);
+        ok = fstat(fd, &now) == 0 && S_ISREG(now.st_mode) && read_hash(fd, out);
+        close(fd);
+        if (ok)
+                remember(q->n, whole, &now, out);
         return ok;
+}
+
+/* *theirs: the content of what is there, when it has one that is known. */
+static bool their_hash(struct asking *q, enum there what, const struct promise *p, struct str path, struct str whole,
+                       const struct stat *st, uint8_t theirs[DIGEST_SIZE])
+{
+        struct stat now;
+
+        if (what == THERE_PROMISE && p->known) {
+                memcpy(theirs, p->hash, DIGEST_SIZE);
+                return true;
+        }
+        if (what == THERE_PROMISE) {
+                what = look_on_disk(q->r, path, &now, NULL);
+                st = &now;
+        }
+        return what == THERE_FILE && file_hash(q, path, whole, st, theirs);
+}
+
+/* Also for a file that stands there already: it must not lose its name to another plan's idea of it being free. */
+static bool promise(struct asking *q, struct str whole, struct series *series, unsigned number)
+{
+        struct promise *p = map_get(q->n->promised, whole);
+
+        if (p) {
+                p->count++;
+                p->known = p->known || q->hashed;
+                if (q->hashed)
+                        memcpy(p->hash, q->mine, DIGEST_SIZE);
+                return true;
+        }
+        p = mem_zero(sizeof *p);
+        if (!p)
+                return err_nomem(q->e);
+        *p = (struct promise){ .known = q->hashed, .count = 1, .series = series, .number = number };
+        memcpy(p->hash, q->mine, DIGEST_SIZE);
+        if (map_set(q->n->promised, whole, p, NULL))
+                return true;
+        mem_free(p);
+        return err_nomem(q->e);
+}
+
+/* ---- numbered names -------------------------------------------------------------------------------------------- */
+
+static struct series *series_of(struct asking *q, struct str whole)
+{
+        struct series *s = map_get(q->n->series, whole);
+
+        if (s)
+                return s;
+        s = mem_zero(sizeof *s);
+        if (s)
+                s->by_hash = map_new();
+        if (s && s->by_hash && map_set(q->n->series, whole, s, NULL)) {
+                s->next = 2;
+                return s;
+        }
+        if (s)
+                free_series(s);
+        err_nomem(q->e);
+        return NULL;
+}
+
+static bool numbered_path(struct asking *q, struct str path, unsigned number, struct str *out, struct str *whole)
+{
+        struct str name, dir = path_dir(path, &name);
+        struct str numbered = filename_number(name, number, q->a);
+
+        *out = numbered.p ? path_join(dir, numbered, q->a) : STR_NONE;
+        *whole = out->p ? path_join(root_path(q->r), *out, q->a) : STR_NONE;
+        return whole->p ? true : err_nomem(q->e);
+}
+
+/* What one number turns out to be: free (then promised), the same content, or another. */
+static bool try_number(struct asking *q, struct str path, struct series *s, unsigned number, struct str *out, bool *same, bool *found)
+{
+        struct str key = str_make((const char *)q->mine, DIGEST_SIZE), whole;
+        uint8_t theirs[DIGEST_SIZE];
+        struct promise *p;
+        struct stat st;
+        enum there what;
+
+        *found = false;
+        if (!numbered_path(q, path, number, out, &whole))
+                return false;
+        what = look(q, *out, whole, &p, &st);
+        if (what == THERE_FAILED)
+                return false;
+        if (what == THERE_NOTHING) {
+                *found = true;
+        } else if (their_hash(q, what, p, *out, whole, &st, theirs)) {
+                *same = *found = memcmp(theirs, q->mine, DIGEST_SIZE) == 0;
+                key = str_make((const char *)theirs, DIGEST_SIZE);
+        } else {
+                return true;
+        }
+        return (map_set(s->by_hash, key, (void *)(uintptr_t)number, NULL) || err_nomem(q->e)) &&
+               (!*found || promise(q, whole, s, number));
+}
+
+static bool take_numbered(struct asking *q, struct str path, struct str whole, struct str *out, bool *same)
+{
+        struct series *s = series_of(q, whole);
+        struct str key = str_make((const char *)q->mine, DIGEST_SIZE);
+        uintptr_t known;
+        bool found = false, ok = s != NULL;
+
+        known = ok ? (uintptr_t)map_get(s->by_hash, key) : 0;
+        if (known)
+                ok = try_number(q, path, s, (unsigned)known, out, same, &found);
+        for (; ok && !found && s->next < NUMBER_LAST; s->next++)
+                ok = try_number(q, path, s, s->next, out, same, &found);
+        return ok && (found || err_set(q->e, ERR_LIMIT, "too many files are called \"%.*s\"", STR_FMT(path)));
+}
+
+/* ---- taking and releasing -------------------------------------------------------------------------------------- */
+
+static bool taken_error(struct asking *q, struct str path, enum there what)
+{
+        return err_set(q->e, ERR_EXISTS, what == THERE_OTHER ? "\"%.*s\" below %.*s is there, and is no plain file"
+                                                             : "\"%.*s\" below %.*s is there already", STR_FMT(path),
+                       STR_FMT(root_path(q->r)));
+}
+
+static bool take_taken(struct asking *q, struct str path, struct str whole, enum on_conflict how, enum there what,
+                       const struct promise *p, const struct stat *st, struct str *out, bool *same)
+{
+        uint8_t theirs[DIGEST_SIZE];
+
+        *out = path;
+        if (how == CONFLICT_KEEP && what != THERE_OTHER) {
+                *same = true;
+                return promise(q, whole, NULL, 0);
+        }
+        if (!my_hash(q))
+                return false;
+        *same = their_hash(q, what, p, path, whole, st, theirs) && memcmp(theirs, q->mine, DIGEST_SIZE) == 0;
+        if (*same || (how == CONFLICT_REPLACE && what != THERE_OTHER))
+                return promise(q, whole, NULL, 0);
+        return how == CONFLICT_NUMBER ? take_numbered(q, path, whole, out, same) : taken_error(q, path, what);
+}
+
+static bool take(struct asking *q, struct str path, enum on_conflict how, struct str *out, bool *same)
+{
+        struct str whole = path_join(root_path(q->r), path, q->a);
+        struct promise *p;
+        struct stat st;
+        enum there what;
+
+        if (!whole.p)
+                return err_nomem(q->e);
+        what = look(q, path, whole, &p, &st);
+        if (what == THERE_FAILED)
+                return false;
+        if (what != THERE_NOTHING)
+                return take_taken(q, path, whole, how, what, p, &st, out, same);
+        *out = path;
+        return my_hash(q) && promise(q, whole, NULL, 0);
+}
+
+bool names_take(struct names *n, struct root *r, struct str path, enum on_conflict how,
+                bool (*hash)(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e), void *ctx, struct str *out, bool *same,
+                struct arena *a, struct err *e)
+{
+        struct asking q = { .n = n, .r = r, .hash = hash, .ctx = ctx, .a = a, .e = e };
+        struct str tidy = path_tidy(path, a, e);
+        bool ok;
+
+        *same = false;
+        if (!tidy.p)
+                return false;
+        if (tidy.n == 0)
+                return err_set(e, ERR_USAGE, "\"%.*s\" names no file", STR_FMT(path));
+        pthread_mutex_lock(&n->lock);
+        ok = take(&q, tidy, how, out, same);
+        pthread_mutex_unlock(&n->lock);
+        return ok ? true : err_in(e, "choosing a name for \"%.*s\"", STR_FMT(path));
+}
+
+/* A name that was dropped is free again. */
+static void give_back(struct names *n, struct root *r, struct str path, struct str whole)
+{
+        struct promise *p = map_get(n->promised, whole);
+        struct stat st;
+
+        if (!p || --p->count > 0)
+                return;
+        if (p->series && p->number < p->series->next && look_on_disk(r, path, &st, NULL) == THERE_NOTHING)
+                p->series->next = p->number;
+        map_remove(n->promised, whole);
+        mem_free(p);
+}
+
+void names_release(struct names *n, struct root *r, struct str path)
+{
+        struct arena *a = arena_new(0);
+        struct str tidy = a ? path_tidy(path, a, NULL) : STR_NONE;
+        struct str whole = tidy.p ? path_join(root_path(r), tidy, a) : STR_NONE;
+
+        if (whole.p) {
+                pthread_mutex_lock(&n->lock);
+                give_back(n, r, tidy, whole);
+                pthread_mutex_unlock(&n->lock);
+        }
+        arena_free(a);
 }
