@@ -348,22 +348,22 @@ bool place_name(int from, struct str staged, int to, struct str *target, bool re
         return true;
 }
 
-/* The arena is shared by the threads that publish; a name from it is needed only in the rare case that the promised one is taken. */
-static bool publish_one(struct staging *s, struct staged *o, bool *taken, struct err *e)
+/* *target: the name it got; in memory that lasts as long as the staging when it is not the promised one. */
+static bool publish_one(struct staging *s, struct staged *o, struct str *target, bool *taken, struct err *e)
 {
         bool own_from, own_to = false, ok;
         int from = places_fd(o->dir, o->dir_path, &own_from, e);
         int to = from < 0 ? -1 : places_fd(o->target_dir, o->target_path, &own_to, e);
         struct arena *a = arena_new(0);
-        struct str target = o->target;
 
         *taken = false;
-        ok = to >= 0 && (a || err_nomem(e)) && place_name(from, o->name, to, &target, o->replace, o->numbered, taken, a, e);
+        *target = o->target;
+        ok = to >= 0 && (a || err_nomem(e)) && place_name(from, o->name, to, target, o->replace, o->numbered, taken, a, e);
         if (ok && *taken) {
                 pthread_mutex_lock(&s->lock);
-                o->target = arena_str(s->kept, target);
+                *target = arena_str(s->kept, *target);
                 pthread_mutex_unlock(&s->lock);
-                ok = o->target.p || err_nomem(e);
+                ok = target->p || err_nomem(e);
         }
         arena_free(a);
         if (own_from && from >= 0)
@@ -377,19 +377,22 @@ static bool publish_all(struct staging *s, struct staged *const *o, size_t n, st
                         void (*took)(void *ctx, struct staged *o, struct str name), void *ctx, struct err *e)
 {
         bool ok = true, taken;
+        struct str target;
         struct err why;
 
         for (size_t i = 0; i < n; i++) {
-                o[i]->published = publish_one(s, o[i], &taken, &why) && add_dir(paths, o[i]->dir_path, o[i]->dir, &why) &&
+                o[i]->published = publish_one(s, o[i], &target, &taken, &why) && add_dir(paths, o[i]->dir_path, o[i]->dir, &why) &&
                                   add_dir(paths, o[i]->target_path, o[i]->target_dir, &why);
                 if (o[i]->published && taken && took)
-                        took(ctx, o[i], o[i]->target);
+                        took(ctx, o[i], target);
                 if (!o[i]->published && ok) {
                         err_in(&why, "giving \"%.*s\" in %.*s its name", STR_FMT(o[i]->target), STR_FMT(o[i]->target_path));
                         if (e)
                                 *e = why;
                         ok = false;
                 }
+                if (o[i]->published)
+                        o[i]->target = target;
         }
         return ok;
 }

@@ -145,7 +145,7 @@ TEST(F20_F21_F22_what_is_no_plain_file)
         CHECK_STR(take("l/x", "1", CONFLICT_NUMBER), "!io"); /* beneath a link */
         struct str nul = { "a\0b", 3 }, out;
         bool same;
-        CHECK(!names_take(n, r, nul, CONFLICT_NUMBER, hash, "", &out, &same, a, &e) && e.code == ERR_USAGE);
+        CHECK(!names_take(n, r, nul, CONFLICT_NUMBER, hash, NULL, &out, &same, a, &e) && e.code == ERR_USAGE);
         gone();
 }
 

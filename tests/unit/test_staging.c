@@ -247,7 +247,11 @@ TEST(world_writable_root_is_refused)
         gone();
 }
 
-static void note_name(void *ctx, struct staged *o, struct str name) { *(struct str *)ctx = name; }
+static void note_name(void *ctx, struct staged *o, struct str name)
+{
+        CHECK(!str_eq(o->target, name)); /* still the promised one */
+        *(struct str *)ctx = name;
+}
 
 TEST(taken_names)
 {
