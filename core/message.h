@@ -61,7 +61,8 @@ struct str message_envelope_to(struct message *m);                 /* {NULL,0} w
 struct str message_id(struct message *m);                          /* without <>; {NULL,0} */
 size_t message_ids(struct message *m, struct str field, struct str **out); /* of References, In-Reply-To, without <> */
 struct str message_list_id(struct message *m);                     /* what stands in <>, lower case; {NULL,0} */
-struct str message_text(struct message *m);   /* UTF-8 of the best text part (text/plain preferred, html made readable); never {NULL,0} */
+/* UTF-8 of the best text part: text/plain preferred, format=flowed unwrapped, html made readable; never {NULL,0}. */
+struct str message_text(struct message *m);
 struct str message_html(struct message *m);   /* UTF-8 of the best html part; {NULL,0} when none */
 unsigned message_received_count(struct message *m);                /* Received fields */
 /* Names such as "ambiguous.boundary", in the order found; grows as more is asked for. */
@@ -73,7 +74,7 @@ bool message_over_limit(struct message *m);
 /* Parts. Leaves in document order as RFC 2045 sees them, into message/rfc822 that is not itself encoded. */
 struct part *message_root(struct message *m);
 size_t message_leaves(struct message *m, struct part ***out);
-/* The same with wrappers opened: encoded or unnamed message/rfc822 (TNEF, S/MIME, uuencode: see message.c for what is open so far). */
+/* The same with wrappers opened: encoded or unnamed message/rfc822 (TNEF, S/MIME, uuencode: see message_tree.c for what is open so far). */
 size_t message_open_leaves(struct message *m, struct part ***out);
 /* Those for which part_attached holds. */
 size_t message_attachments(struct message *m, struct part ***out);
@@ -92,6 +93,7 @@ struct str part_field(struct part *p, struct str name);
 uint64_t part_size(struct part *p);           /* decoded bytes; decodes once to know */
 uint64_t part_encoded_size(struct part *p);
 bool part_sha256(struct part *p, uint8_t out[32], struct err *e) MUST_CHECK; /* of the decoded bytes; computed once */
+/* Good until the same is asked of another part of the message: ten thousand texts must not add up. */
 struct str part_text(struct part *p);         /* decoded, UTF-8, LF, up to limits.text */
 struct str part_content(struct part *p);      /* decoded bytes, up to limits.text */
 bool part_is_container(struct part *p);

@@ -25,7 +25,7 @@ struct part {
         unsigned index;                 /* among the leaves, 0 for containers; contents of wrappers get theirs when opened */
         bool facts_read, opened, size_known, hashed;
         struct str charset, disposition, name, id; /* from the header, once facts_read */
-        bool charset_given;
+        bool charset_given, flowed, delsp;
         struct str detected;
         uint64_t size;
         uint8_t hash[32];

@@ -155,6 +155,8 @@ static bool read_facts(struct part *p, struct str block, struct arena *a)
                 p->charset = kept_lower(p->m, charset);
         else if (str_starts(p->mime->type, STR("text/")))
                 p->charset = STR("us-ascii"); /* RFC 2046 4.1.2 */
+        p->flowed = str_eq_nocase(params_value(&type, STR("format")), STR("flowed"));
+        p->delsp = str_eq_nocase(params_value(&type, STR("delsp")), STR("yes"));
         p->disposition = kept_lower(p->m, disposition.value); /* a field that says nothing is empty, not absent */
         read_name(p, &type, &disposition);
         read_id(p, &h);

@@ -2,6 +2,7 @@
 #include "core/message_int.h"
 
 #include "core/charset.h"
+#include "core/flowed.h"
 #include "core/html.h"
 
 enum { STEP = 64 * 1024, HTML_PARTS_MAX = 16 /* html parts searched for the images they show */ };
@@ -202,6 +203,23 @@ static struct str readable(struct message *m, struct part *p)
         return s.p ? s : STR("");
 }
 
+static struct str plain_text(struct message *m, struct part *p)
+{
+        struct buf out = BUF_INIT;
+        struct str s = part_text(p);
+
+        if (!p->flowed || !str_eq(p->mime->type, STR("text/plain")))
+                return keep_text(m, s);
+        if (flowed_unwrap(s, p->delsp, &out)) {
+                s = keep_text(m, buf_str(&out));
+        } else {
+                message_nomem(m);
+                s = STR("");
+        }
+        buf_free(&out);
+        return s;
+}
+
 /* Plain text that says nothing (a newsletter's empty alternative) gives way to html. */
 static struct str best_text(struct message *m, int choice)
 {
@@ -209,7 +227,7 @@ static struct str best_text(struct message *m, int choice)
         struct str s;
 
         if (plain && (!html || str_trim(part_text(plain)).n)) {
-                s = keep_text(m, part_text(plain));
+                s = plain_text(m, plain);
                 return s.p ? s : STR("");
         }
         if (html)

@@ -243,8 +243,8 @@ static bool cross_boundary(struct mime_parser *p, struct mime *m, bool closing, 
         return open_entity(p, m, l->next);
 }
 
-/* Could this be the first line of a header? A name and a colon, or the From_ line of an mbox before a message; blanks before and after the name are forgiven (header_split
- * flags them). Anything else there means that somebody forgot the header. */
+/* Could this be the first line of a header? A name and a colon, or the From_ line of an mbox before a message; blanks before and
+ * after the name are forgiven (header_split flags them). Anything else there means that somebody forgot the header. */
 static bool begins_header(struct str line, bool message)
 {
         size_t i = 0;

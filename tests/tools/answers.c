@@ -149,7 +149,7 @@ static void answer(struct str id, const char *path, size_t skip, bool as_file)
         struct message *m;
         size_t n = 0;
         int fd = sys_open(path, O_RDONLY, 0, &e);
-        char *bytes = fd < 0 ? NULL : sys_read_file(fd, 64 << 20, &n, &e);
+        char *bytes = fd < 0 ? NULL : sys_read_file(fd, (size_t)1 << 30, &n, &e);
 
         if (!bytes) {
                 fprintf(stderr, "%s: %s\n", path, e.text);

@@ -165,6 +165,8 @@ TEST(text_of_the_best_part)
                 { MIXED("a", PART("a", "Content-Type: image/png\n\nx")), "" },
                 { "Content-Type: text/plain; charset=iso-8859-1\n\n\xe4\r\n\x80", "\xc3\xa4\n\xe2\x82\xac" },
                 { "Content-Type: text/plain\n\n\xc3\xa4", "\xc3\xa4" },
+                { "Content-Type: text/plain; format=Flowed\n\none \ntwo\n", "one two\n" },
+                { "Content-Type: text/plain; format=flowed\n\n", "" },
                 { "Content-Type: text/plain\n\n\xe4", "\xc3\xa4" },
                 { "Content-Type: text/html\n\n<meta charset=iso-8859-2>\xb1", "\xc4\x85\n" },
         };
