@@ -37,7 +37,15 @@ UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(sort $(wildcard tests/unit/t
 .PHONY: all
 all: $(BUILD)/mailmill
 
-$(BUILD)/mailmill: $(call obj,$(LUA)) $(BUILD)/libcore.a
+# The library modules in Lua, built in.
+$(BUILD)/embedded.c: lua/embed.lua $(MODS)
+	@mkdir -p $(@D)
+	lua5.4 lua/embed.lua $@ $(MODS)
+
+$(BUILD)/embedded.o: $(BUILD)/embedded.c
+	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/mailmill: $(call obj,$(LUA)) $(BUILD)/embedded.o $(BUILD)/libcore.a
 	$(CC) $(LDFLAGS) -Wl,-E -o $@ $^ $(LIBS)
 
 $(BUILD)/libcore.a: $(call obj,$(CORE))
@@ -129,6 +137,15 @@ FACE := $(addprefix lua/,face.c llist.c lmessage.c lpart.c lreader.c lstring.c l
 $(BUILD)/lua/test_face: tests/lua/test_face.c $(call obj,$(FACE)) $(BUILD)/libcore.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(LIBS)
+
+# The engine: tests/lua/test_engine.c runs the scripts of tests/lua/engine over sample mail, through run_all.
+$(BUILD)/lua/test_engine: tests/lua/test_engine.c $(call obj,$(filter-out lua/main.c,$(LUA))) $(BUILD)/embedded.o $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(LIBS)
+
+.PHONY: engine
+engine: $(BUILD)/lua/test_engine
+	$<
 
 .PHONY: face
 face: $(BUILD)/lua/test_face
