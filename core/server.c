@@ -42,16 +42,18 @@ static bool measure(struct served *m, struct err *e)
 {
         char block[16384];
         uint64_t at = 0;
-        bool cr = false;
+        bool cr = false, mid_line = false;
         ssize_t n;
 
         while ((n = range_read(m->range, at, block, sizeof block, e)) > 0) {
                 for (ssize_t i = 0; i < n; i++) {
                         m->octets += block[i] == '\r' || (block[i] == '\n' && !cr) ? 2 : block[i] != '\n';
                         cr = block[i] == '\r';
+                        mid_line = !cr && block[i] != '\n';
                 }
                 at += (uint64_t)n;
         }
+        m->octets += mid_line ? 2 : 0; /* the last line gets an end on its way */
         return n == 0;
 }
 
