@@ -54,7 +54,7 @@ static void encode_string(lua_State *L, struct buf *out, struct str s)
         buf_add_char(out, '"');
 }
 
-/* The shortest form that reads back as the same double; always one that reads back as a double, not an integer. */
+/* A short form that reads back as the same double; always one that reads back as a double, not an integer. */
 static void encode_double(lua_State *L, struct buf *out, double v)
 {
         char text[40];

@@ -233,6 +233,16 @@ static int get_raw(lua_State *L)
         return 1;
 }
 
+/* What is wrong with a header shows when it is decoded; who asks for defects asks about the fields that every script may read. */
+static void read_header(struct message *m)
+{
+        static const char *const names[] = { "From", "Sender", "Reply-To", "To", "Cc", "Bcc" };
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+                message_addresses(m, str_of(names[i]));
+        message_subject(m);
+        message_date(m);
+}
+
 /* One table for the life of the box; what was found since it was last read is added. */
 static int get_defects(lua_State *L)
 {
@@ -247,6 +257,7 @@ static int get_defects(lua_State *L)
                 list_make_named(L);
                 lua_pushvalue(L, -1);
                 lua_rawsetp(L, -3, &key_open);
+                read_header(m);
         }
         names = message_defects(m, &n);
         for (size_t i = lua_rawlen(L, -1); i < n; i++) {
@@ -479,7 +490,7 @@ static const luaL_Reg fields[] = {
 static const luaL_Reg live[] = {
         /*** m.defects -> list of strings
          * What was wrong with the message, as names ("ambiguous.boundary") in the order found; each is also a key: m.defects["ambiguous.boundary"]
-         * is true. Grows as more of the message is read. */
+         * is true. Grows as more of the message is read: what is wrong with a part's body shows when the body is decoded. */
         { "defects", get_defects },
         { NULL, NULL },
 };

@@ -2,6 +2,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include "core/sys.h"
 #include "lua/open.h"
 
 #define FACE_RE "mailmill.re"
@@ -9,9 +10,13 @@
 enum {
         CACHE_MAX = 200,           /* compiled patterns kept for re.match(s, "pattern"); a script has dozens */
         PATTERN_MAX = 64 * 1024,   /* a pattern is written by a person, or made from a list of words */
-        MATCH_LIMIT = 1000000,     /* steps: about 20 ms; an honest match takes thousands */
-        DEPTH_LIMIT = 100000,
-        HEAP_LIMIT = 8 * 1024,     /* KiB that one match may use for backtracking */
+        MATCH_LIMIT = 1000000,     /* steps from one starting point: about 30 ms; an honest match takes thousands */
+        TIME_LIMIT = 1000,         /* ms from all starting points together */
+        WINDOW = 32,               /* starting points tried before the clock is looked at */
+        DEPTH_LIMIT = 1000000,
+        HEAP_LIMIT = 16 * 1024,    /* KiB that one match may use for backtracking */
+        JIT_TEXT_MAX = 1024,       /* a.*b.*c takes compiled code n * n steps that it does not count (20 s at 400 kB): longer
+                                    * texts go to the interpreter, which counts them all */
         JIT_STACK_MIN = 32 * 1024,
         JIT_STACK_MAX = 1024 * 1024,
 };
@@ -19,6 +24,7 @@ enum {
 struct regex {
         pcre2_code *code;
         pcre2_match_data *data;
+        bool whole;                /* \\G means the first starting point: no windows */
 };
 
 /* Of one state: limits, the JIT's stack. */
@@ -77,13 +83,15 @@ static struct regex *compile(lua_State *L, struct str pattern)
         lua_setiuservalue(L, -2, 1);
         if (pattern.n > PATTERN_MAX)
                 luaL_error(L, "a pattern of %d bytes is too long (at most %d)", (int)pattern.n, PATTERN_MAX);
-        r->code = pcre2_compile((PCRE2_SPTR)pattern.p, pattern.n, PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C,
+        r->code = pcre2_compile((PCRE2_SPTR)pattern.p, pattern.n, PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C
+                                | PCRE2_USE_OFFSET_LIMIT,
                                 &code, &at, NULL);
         if (!r->code)
                 pattern_error(L, pattern, code, at);
         r->data = pcre2_match_data_create_from_pattern(r->code, NULL);
         if (!r->data)
                 luaL_error(L, "out of memory");
+        r->whole = str_find_str(pattern, STR("\\G")) < pattern.n;
         pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE);
         return r;
 }
@@ -133,13 +141,41 @@ static int match_error(lua_State *L, int code)
         return luaL_error(L, "matching a pattern: %s", (char *)text);
 }
 
-/* The number of groups that were set plus one; 0: no match. */
-static int run(lua_State *L, struct regex *r, struct str s, size_t from)
+/* Where the window of starting points from `from` ends: between characters. */
+static size_t window_end(struct str s, size_t from, size_t width)
 {
-        int n = pcre2_match(r->code, (PCRE2_SPTR)(s.p ? s.p : ""), s.n, from, 0, r->data, setup_of(L)->limits);
-        if (n == PCRE2_ERROR_NOMATCH)
-                return 0;
-        return n < 0 ? match_error(L, n) : n;
+        size_t end = from + width;
+        if (end >= s.n)
+                return s.n;
+        for (int i = 0; i < 3 && end < s.n && ((unsigned char)s.p[end] & 0xc0) == 0x80; i++)
+                end++;
+        return end;
+}
+
+/* Searches s: false when nothing matches. PCRE2's limits hold for one starting point, and a pattern that takes n steps from each of n points
+ * is slow as well: the points are tried in windows, with a look at the clock between them. */
+static bool run(lua_State *L, struct regex *r, struct str s)
+{
+        pcre2_match_context *limits = setup_of(L)->limits;
+        uint32_t how = s.n > JIT_TEXT_MAX ? PCRE2_NO_JIT : 0;
+        int64_t begun = sys_mono_ms(), last = begun, now;
+        size_t from = 0, width = WINDOW;
+        for (;;) {
+                size_t end = r->whole ? s.n : window_end(s, from, width);
+                int n;
+                pcre2_set_offset_limit(limits, end < s.n ? end - 1 : PCRE2_UNSET);
+                n = pcre2_match(r->code, (PCRE2_SPTR)(s.p ? s.p : ""), s.n, from, how, r->data, limits);
+                if (n < 0 && n != PCRE2_ERROR_NOMATCH)
+                        match_error(L, n);
+                if (n >= 0 || end >= s.n)
+                        return n >= 0;
+                now = sys_mono_ms();
+                if (now - begun > TIME_LIMIT)
+                        match_error(L, PCRE2_ERROR_MATCHLIMIT);
+                width = now - last < 5 ? width * 2 : WINDOW;
+                last = now;
+                from = end;
+        }
 }
 
 static void push_group(lua_State *L, struct regex *r, struct str s, size_t group)
@@ -154,7 +190,7 @@ static void push_group(lua_State *L, struct regex *r, struct str s, size_t group
 static int push_match(lua_State *L, struct regex *r, struct str s)
 {
         uint32_t groups = 0;
-        if (run(L, r, s, 0) == 0) {
+        if (!run(L, r, s)) {
                 lua_pushnil(L);
                 return 1;
         }
@@ -184,7 +220,7 @@ static int method_match(lua_State *L)
 static int method_test(lua_State *L)
 {
         struct regex *r = luaL_checkudata(L, 1, FACE_RE);
-        lua_pushboolean(L, run(L, r, face_check_str(L, 2), 0) != 0);
+        lua_pushboolean(L, run(L, r, face_check_str(L, 2)));
         return 1;
 }
 
