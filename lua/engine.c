@@ -669,6 +669,21 @@ static void count(struct engine *en, const struct plan *p)
         }
 }
 
+static int close_message(lua_State *L)
+{
+        face_close_message(L, lua_touserdata(L, 1));
+        return 0;
+}
+
+/* From here on the message is the pool's: a script that kept it finds it closed. */
+static void close_plan(struct engine *en, struct plan *p)
+{
+        struct err e;
+
+        if (p->message && !gate(en, close_message, p, NULL, &e))
+                log_error("closing a message: %s", e.text);
+}
+
 static enum verdict go_on(struct engine *en, struct plan *p, struct handler *h, int nargs, struct err *e)
 {
         struct failure f = { en, p, h, LUA_OK, e };
@@ -698,6 +713,8 @@ static enum verdict go_on(struct engine *en, struct plan *p, struct handler *h, 
         en->failed += v == RUN_FAIL;
         h->ticks = deadline_end();
         face_set_current(en->L, NULL);
+        if (v != RUN_WAIT)
+                close_plan(en, p);
         return v;
 }
 
@@ -723,12 +740,6 @@ static enum verdict resume(void *ctx, struct plan *p, struct err *e)
         return go_on(ctx, p, p->script, 0, e);
 }
 
-static int close_message(lua_State *L)
-{
-        face_close_message(L, lua_touserdata(L, 1));
-        return 0;
-}
-
 static void release(void *ctx, struct plan *p)
 {
         struct engine *en = ctx;
@@ -739,8 +750,7 @@ static void release(void *ctx, struct plan *p)
                 give_coroutine(en, h);
                 deadline_end();
         }
-        if (p->message && !gate(en, close_message, p, NULL, &e))
-                log_error("closing a message: %s", e.text);
+        close_plan(en, p);
 }
 
 struct script engine_script(struct engine *en)

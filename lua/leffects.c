@@ -85,6 +85,7 @@ static int save(lua_State *L)
         bool same = false;
         struct err e;
 
+        lua_settop(L, 3);
         OPTIONS_CHECK(L, 3, "save", names);
         how = check_conflict(L, 3, p->arena);
         root = root_for(L, p, 3);
@@ -220,6 +221,7 @@ static int deliver(lua_State *L)
         struct effect *f, made = { 0 };
         struct detach *d = NULL;
 
+        lua_settop(L, 3);
         OPTIONS_CHECK(L, 3, "deliver", names);
         made.mbox = check_mbox(L, p, 3);
         made.flags = check_flags(L, p, 3);

@@ -310,6 +310,7 @@ static int forward(lua_State *L)
         struct mail m = begin(L, p, 3, "forward");
         struct str as;
 
+        lua_settop(L, 3);
         OPTIONS_CHECK(L, 3, "forward", forward_names);
         refuse_loop(L, p, "forward");
         as = options_str(L, 3, "as", p->arena);
@@ -330,11 +331,13 @@ static int forward(lua_State *L)
 static int forward_part(lua_State *L)
 {
         struct plan *p;
-        struct part *part = face_check_part(L, 1, &p);
-        struct mail m = begin(L, p, 3, "forward");
+        struct mail m;
 
+        lua_settop(L, 3);
         OPTIONS_CHECK(L, 3, "forward", forward_names);
+        face_check_part(L, 1, &p);
         refuse_loop(L, p, "forward");
+        m = begin(L, p, 3, "forward");
         m.c->how = COMPOSE_NEW;
         add_recipients(&m, 2);
         m.c->subject = one_line(&m, "subject");
@@ -346,7 +349,6 @@ static int forward_part(lua_State *L)
         add_headers(&m);
         lua_pushvalue(L, 1);
         m.c->files = read_file(&m);
-        (void)part;
         finish(&m);
         return 0;
 }
@@ -357,6 +359,7 @@ static int redirect(lua_State *L)
         struct plan *p = face_check_plan(L, 1);
         struct mail m = begin(L, p, 3, "redirect");
 
+        lua_settop(L, 3);
         OPTIONS_CHECK(L, 3, "redirect", names);
         refuse_loop(L, p, "redirect");
         m.c->how = COMPOSE_REDIRECT;
@@ -400,7 +403,10 @@ static void add_thread(struct mail *m)
 
         if (!id.n)
                 return;
-        lua_pushfstring(m->L, "<%s>", id.p);
+        lua_pushliteral(m->L, "<");
+        lua_pushlstring(m->L, id.p, id.n);
+        lua_pushliteral(m->L, ">");
+        lua_concat(m->L, 3);
         m->c->in_reply_to = state_keep(m->L, m->plan->arena, face_check_str(m->L, -1));
         lua_pop(m->L, 1);
         luaL_buffinit(m->L, &b);
@@ -453,6 +459,7 @@ static int reply(lua_State *L)
         const char *why;
 
         luaL_checktype(L, 2, LUA_TTABLE);
+        lua_settop(L, 2);
         OPTIONS_CHECK(L, 2, "reply", names);
         if (!to || !to->valid)
                 to = message_addresses(p->message, STR("From"));
@@ -491,6 +498,7 @@ static int send(lua_State *L)
         struct mail m = begin(L, p, 1, "send");
 
         luaL_checktype(L, 1, LUA_TTABLE);
+        lua_settop(L, 1);
         OPTIONS_CHECK(L, 1, "mail.send", names);
         lua_getfield(L, 1, "to");
         add_recipients(&m, lua_gettop(L));

@@ -217,4 +217,418 @@ TEST(saves_and_delivers)
         end(&b);
 }
 
+TEST(failures_hold_one_message)
+{
+        struct bench b = begin();
+
+        run_script(&b, "n = 0\n"
+                       "local function deep(m) return m:header('X-Spam'):contains('y') end\n"
+                       "mail.on_message(function(m)\n"
+                       "  n = n + 1\n"
+                       "  m:deliver 'A'\n"
+                       "  if n == 1 then deep(m) end\n"
+                       "  if n == 2 then return #m.html end\n"
+                       "  m:deliver('B' .. n)\n"
+                       "end)\n");
+        CHECK(b.loaded && b.ran);
+        HAS(b, "1 held script: ");
+        HAS(b, "script.lua:2: attempt to index a nil value (a header field that is absent is nil: write m:header(\"X-Spam\", \"\"))|");
+        HAS(b, "script.lua:7: attempt to get length of a nil value (field 'html') (what a message may lack is nil: write m.html or \"\")|");
+        HAS(b, "3 deliver A (on_message); deliver B3 (on_message);|");
+        CHECK(strstr(b.trace.p, "script.lua:6: in ") != NULL);
+        CHECK(strstr(b.trace.p, "(mail.rules)") == NULL);
+        CHECK(b.result.held == 2 && b.result.messages == 1 && b.result.delivered == 2);
+        end(&b);
+}
+
+TEST(error_objects_and_yields)
+{
+        struct bench b = begin();
+
+        run_script(&b, "mail.on_message(function(m)\n"
+                       "  if m.subject == 'first' then error({ code = 1 }) end\n"
+                       "  if m.subject == 'second' then error(setmetatable({}, { __tostring = function() return 'mine' end })) end\n"
+                       "  coroutine.yield(1)\n"
+                       "end)\n");
+        HAS(b, "1 held script: table: ");
+        HAS(b, "2 held script: mine|");
+        HAS(b, "3 held script: the handler yielded outside of a coroutine of its own|");
+        end(&b);
+}
+
+static void runs_out(const char *body)
+{
+        struct bench b = begin();
+        char script[1024];
+        struct timespec from, to;
+
+        snprintf(script, sizeof script, "mail.limits { cpu = 0.1 }\nmail.on_message(function(m)\n"
+                 "if m.subject ~= 'first' then m:deliver 'A' return end\n%s\nend)\n", body);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+        run_script(&b, script);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
+        HAS(b, "1 held timeout: ");
+        HAS(b, "s of CPU");
+        HAS(b, "2 deliver A (on_message);|3 deliver A (on_message);|");
+        CHECK((double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9 < 2);
+        if (test_bad)
+                printf("in: %s\n", body);
+        end(&b);
+}
+
+TEST(cpu_time_ends)
+{
+        runs_out("while true do end");
+        runs_out("while true do pcall(function() while true do end end) end");
+        runs_out("local function f() return pcall(f) end while true do f() end");
+        runs_out("xpcall(function() while true do end end, function() while true do end end) while true do end");
+        runs_out("while true do xpcall(error, function(e) return e end) end");
+        runs_out("coroutine.wrap(function() while true do end end)()");
+        runs_out("while true do local c = coroutine.wrap(function() while true do end end) pcall(c) end");
+        runs_out("local a, b\n a = coroutine.wrap(function() while true do coroutine.yield() end end)\n while true do a() end");
+        runs_out("while true do local c = coroutine.create(function() error 'x' end) coroutine.resume(c) coroutine.close(c) end");
+        runs_out("for i = 1, 1e9 do local t = setmetatable({}, { __close = function() while true do end end }) pcall(function() local x <close> = t end) end");
+        runs_out("while true do string.rep('x', 100):gsub('x', function() return 'y' end) end");
+        runs_out("local t = {} for i = 1, 100 do t[i] = i end while true do table.sort(t, function(a, b) return a > b end) end");
+}
+
+TEST(cpu_time_is_each_message_s_own)
+{
+        struct bench b = begin();
+
+        /* Each uses well under the limit; together they would not. */
+        run_script(&b, "mail.limits { cpu = 0.3 }\n"
+                       "mail.on_message(function(m) local t = os.clock() while os.clock() < t + 0.15 do end m:deliver 'A' end)\n");
+        HAS(b, "1 deliver A (on_message);|2 deliver A (on_message);|3 deliver A (on_message);|");
+        end(&b);
+}
+
+TEST(memory_ends)
+{
+        struct bench b = begin();
+
+        run_script(&b, "mail.limits { heap = '16 MiB' }\n"
+                       "mail.on_message(function(m)\n"
+                       "  if m.subject == 'first' then local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end end\n"
+                       "  if m.subject == 'second' then return ('x'):rep(1e9) end\n"
+                       "  m:deliver 'A'\n"
+                       "end)\n");
+        HAS(b, "1 held limit: the script needs more than 16777216 bytes");
+        HAS(b, "2 held limit: ");
+        HAS(b, "3 deliver A (on_message);|");
+        end(&b);
+}
+
+TEST(sandbox)
+{
+        struct bench b = begin();
+
+        write_file(&b, "beside.lua", "return { answer = 42, name = ... }\n", 0600);
+        write_file(&b, "data.txt", "l1\nl2\n", 0600);
+        run_script(&b, "local absent = {}\n"
+                       "for _, name in ipairs { 'os.execute', 'os.exit', 'os.remove', 'os.rename', 'os.tmpname', 'os.setlocale', 'io.popen', 'io.write',\n"
+                       "  'io.output', 'io.tmpfile', 'debug.sethook', 'debug.getregistry', 'debug.setmetatable', 'debug.getinfo', 'package.loadlib',\n"
+                       "  'package.cpath', 'package.searchers', 'dofile', 'loadfile', 'string.dump' } do\n"
+                       "  local v = _G for key in name:gmatch '[^.]+' do v = v[key] end\n"
+                       "  if v ~= nil then absent[#absent + 1] = name end\n"
+                       "end\n"
+                       "assert(#absent == 0, table.concat(absent, ' '))\n"
+                       "assert(not pcall(io.open, 'x', 'w')) assert(not pcall(io.open, 'x', 'r+')) assert(not pcall(io.open, 'x', 'a'))\n"
+                       "assert(io.open('data.txt'):read 'l' == 'l1') local f, why = io.open 'no such' assert(f == nil and why)\n"
+                       "local n = 0 for line in io.lines 'data.txt' do n = n + #line end assert(n == 4)\n"
+                       "assert(load '\\27Lua' == nil) assert(load('return 1')() == 1) assert(load('return x', 'c', 't', { x = 3 })() == 3)\n"
+                       "assert(load(function() return nil end))\n"
+                       "assert(os.time() == 1795412345) assert(os.date('!%Y') == '2026') assert(os.date('!%Y', 0) == '1970')\n"
+                       "assert(os.time { year = 2000, month = 1, day = 1 } < 1e9)\n"
+                       "local beside = require 'beside' assert(beside.answer == 42 and beside.name == 'beside' and require 'beside' == beside)\n"
+                       "assert(not pcall(require, '../beside')) assert(not pcall(require, '/etc/passwd')) assert(not pcall(require, 'nothing'))\n"
+                       "assert(require 'mail.match' == require 'match') assert(mail.csv == require 'mail.csv')\n"
+                       "assert(not pcall(function() return mail.acount end))\n"
+                       "assert(xpcall(function(a) return a end, print, 5)) assert(select(2, xpcall(error, function(e) return e .. '!' end, 'x')) == 'x!')\n"
+                       "local co = coroutine.wrap(function(a) local b = coroutine.yield(a + 1) return b * 2 end) assert(co(1) == 2 and co(4) == 8)\n"
+                       "local t = coroutine.create(function() coroutine.yield(1, 2, 3) error 'e' end)\n"
+                       "assert(select('#', coroutine.resume(t)) == 4) local ok, e = coroutine.resume(t) assert(not ok and e:find 'e')\n"
+                       "assert(coroutine.resume(t) == false) assert(coroutine.close(coroutine.create(print)))\n"
+                       "assert(not pcall(coroutine.wrap(function() error 'x' end)))\n"
+                       "assert(arg and #arg == 0)\n");
+        CHECK(b.loaded);
+        if (!b.loaded)
+                printf("%s\n", b.e.text);
+        end(&b);
+}
+
+TEST(declarations_complain_together)
+{
+        struct bench b = begin();
+
+        run_script(&b, "mail.account { hots = 'h', user = 'u', password = secret.env 'P', port = 70000 }\n"
+                       "mail.account { name = 'a', host = 'h', user = 'u', password = secret.env 'P' }\n"
+                       "mail.account { name = 'a', host = 'h2', user = 'u', password = secret.env 'P', leave_on_server = 'soon' }\n"
+                       "mail.account { host = 'h3', user = 'u', password = 5, tls = false }\n"
+                       "mail.limits { saves = -1, txt = 5, cpu = 0, heap = 5 }\n"
+                       "mail.rule('r', { form = '*' }, print)\n"
+                       "mail.rule('r', { from = 'bank' }, print)\n"
+                       "mail.timezone 'Mars/Base'\n"
+                       "mail.smarthost { host = 'h', tls = 'startls' }\n"
+                       "mail.source ''\n");
+        CHECK(!b.loaded);
+        HAS(b, "script.lua:1: mail.account: unknown option 'hots' (did you mean 'host'?)\n");
+        HAS(b, "script.lua:1: mail.account: option host is missing\n");
+        HAS(b, "script.lua:1: mail.account: option port is 70000, outside 1 to 65535\n");
+        HAS(b, "script.lua:3: mail.account: there is already an account 'a'\n");
+        HAS(b, "script.lua:3: mail.account: option leave_on_server: 'soon' is no time span");
+        HAS(b, "script.lua:4: mail.account: option password is a number, not a secret\n");
+        HAS(b, "script.lua:4: mail.account: without TLS the password");
+        HAS(b, "script.lua:5: mail.limits: option saves is -1, outside");
+        HAS(b, "script.lua:5: mail.limits: unknown option 'txt' (did you mean 'text'?)\n");
+        HAS(b, "script.lua:5: mail.limits: option cpu is outside");
+        HAS(b, "script.lua:6: ");
+        HAS(b, "'from'");
+        HAS(b, "script.lua:7: ");
+        HAS(b, "bank@*");
+        HAS(b, "script.lua:8: mail.timezone: 'Mars/Base' is no known time zone");
+        HAS(b, "script.lua:9: mail.smarthost: option tls is 'startls'");
+        HAS(b, "script.lua:10: mail.source: the name is empty");
+        CHECK(strstr(b.e.text, "nothing was run") != NULL);
+        end(&b);
+}
+
+TEST(errors_at_the_top)
+{
+        struct bench b = begin();
+
+        run_script(&b, "mail.on_message(function() end\n");
+        CHECK(!b.loaded);
+        HAS(b, "script.lua:2: ')' expected (to close '(' at line 1)");
+        run_script(&b, "m:deliver 'x'\n");
+        HAS(b, "script.lua:1: attempt to index a nil value (global 'm')");
+        run_script(&b, "mail.store('x').y = 1\n");
+        HAS(b, "mail.store: only while a message is decided");
+        run_script(&b, "mail.on_message(function(m) mail.root 'x' end)\n");
+        HAS(b, "held script: ");
+        HAS(b, "script.lua:1: mail.root belongs to the top of a script, not into a handler|");
+        run_script(&b, "#!/usr/bin/mailmill\nmail.on_message(function(m) error('here', 1) end)\n");
+        HAS(b, "script.lua:2: here|");
+        end(&b);
+}
+
+TEST(secrets_stay_secret)
+{
+        struct bench b = begin();
+
+        run_script(&b, "local s = secret.env 'CANARY'\n"
+                       "assert(tostring(s) == 'secret (environment variable CANARY)', tostring(s))\n"
+                       "for _, f in ipairs { function() return s .. '' end, function() return '' .. s end, function() return #s end, function() return s.x end,\n"
+                       "  function() s.x = 1 end, function() return s() end, function() return s < s end, function() return s:sub(1) end,\n"
+                       "  function() for k in pairs(s) do end end, function() return ('%d'):format(s) end, function() setmetatable(s, {}) end } do\n"
+                       "  assert(not pcall(f))\n"
+                       "end\n"
+                       "assert(getmetatable(s) == false)\n"
+                       "assert(tostring(secret.command { 'pass', 'show' }):find 'command pass')\n"
+                       "assert(not pcall(secret.command, {})) assert(not pcall(secret.env, '')) assert(not pcall(secret.command, { 1 }))\n"
+                       "mail.account { host = 'h', user = 'u', password = 'hunter2' }\n");
+        CHECK(b.loaded);
+        if (!b.loaded)
+                printf("%s\n", b.e.text);
+        CHECK(strstr(b.logged.p, "the password stands in the script") != NULL);
+        CHECK(strstr(b.logged.p, "hunter2") == NULL);
+        end(&b);
+}
+
+TEST(literal_password_needs_a_private_script)
+{
+        struct engine_options o = { 0 };
+        struct bench b = begin();
+        struct engine *en;
+        char path[256];
+        struct err e;
+
+        write_file(&b, "open.lua", "mail.account { host = 'h', user = 'u', password = 'hunter2' }\n", 0644);
+        path_in(&b, "open.lua", path);
+        en = engine_new(&o, &e);
+        NEED(en);
+        CHECK(!engine_load_file(en, path, &e));
+        CHECK(strstr(e.text, "chmod 600") != NULL);
+        CHECK(strstr(e.text, "hunter2") == NULL);
+        engine_free(en);
+        end(&b);
+}
+
+TEST(misuse_raises_where_it_stands)
+{
+        struct bench b = begin();
+
+        run_script(&b, "mail.smarthost { host = 'smtp.x.example', from = 'me@x.example' }\n"
+                       "local function no(what, f, ...)\n"
+                       "  local ok, e = pcall(f, ...)\n"
+                       "  if ok or not e:find(what, 1, true) then error(('%s: %s, not %s'):format(debug.traceback(), tostring(e), what)) end\n"
+                       "end\n"
+                       "mail.on_message(function(m)\n"
+                       "  if m.subject == 'third' then no('refused', m.forward, m, 'a@b.example') no('refused', m.redirect, m, 'a@b.example')\n"
+                       "    local ok, why, code = m:reply { text = 'x' } assert(ok == nil and why and code == 'refused') return end\n"
+                       "  no('line feed', m.forward, m, 'a@b.example\\nBcc: c@d.example')\n"
+                       "  no('CR', m.forward, m, 'a@b.example', { subject = 'x\\r' })\n"
+                       "  no('no address', m.forward, m, 'nobody') no('no address', m.forward, m, '') no('no recipient', m.forward, m, {})\n"
+                       "  no(\"did you mean 'subject'\", m.forward, m, 'a@b.example', { sujbect = 'x' })\n"
+                       "  no('unknown smarthost', m.forward, m, 'a@b.example', { smarthost = 'y' })\n"
+                       "  no(\"unknown value 'x' of as\", m.forward, m, 'a@b.example', { as = 'x' })\n"
+                       "  no('set by mailmill itself', m.forward, m, 'a@b.example', { headers = { Subject = 'x' } })\n"
+                       "  no('line feed', m.deliver, m, 'A', { headers = { ['X-A'] = 'a\\nb' } })\n"
+                       "  no('no name of a header field', m.deliver, m, 'A', { headers = { ['X A'] = 'a' } })\n"
+                       "  no('unknown flag', m.deliver, m, 'A', { flags = 'X' }) no('unknown format', m.deliver, m, 'A', { format = 'mh' })\n"
+                       "  no(\"did you mean 'flags'\", m.deliver, m, 'A', { flag = 'S' })\n"
+                       "  no('\"..\"', m.deliver, m, 'A/../B') no('absolute', m.save, m, '/etc/x') no(\"did you mean 'subject'\", m.save, m, '{subjet}')\n"
+                       "  no('only {date}', m.save, m, '{subject:%Y}') no('is empty', m.save, m, '')\n"
+                       "  no('NUL', m.run_after, m, { 'a\\0b' }) no('empty', m.run_after, m, {}) no('unknown option', m.run_after, m, { 'a', ok = 1 })\n"
+                       "  no(\"unknown value 'ask' of on_conflict\", m.save, m, 'x', { on_conflict = 'ask' })\n"
+                       "  no(\"did you mean 'deliver'\", function() m:delivr 'A' end)\n"
+                       "  no('no time span', m.leave_on_server, m, 'x') no('without a name', m.deliver, m, 'A', { 'S' })\n"
+                       "  no('part or content', mail.send, { to = 'a@b.example', attachments = { {} } })\n"
+                       "  no('needs a name', mail.send, { to = 'a@b.example', attachments = { { content = 'x' } } })\n"
+                       "  no('text is missing', m.reply, m, {})\n"
+                       "end)\n");
+        HAS(b, "1|2|3|");
+        end(&b);
+}
+
+TEST(new_mail)
+{
+        struct bench b = begin();
+
+        run_script(&b, "mail.smarthost { host = 'smtp.x.example', from = 'Me <me@x.example>' }\n"
+                       "mail.on_message(function(m)\n"
+                       "  if m.subject == 'third' then return end\n"
+                       "  m:forward('a@b.example', { as = 'inline', text = 'see' })\n"
+                       "  m:redirect { 'a@b.example', 'C <c@d.example>' }\n"
+                       "  assert(m:reply { text = 'thanks', quote = true })\n"
+                       "  for part in m:attachments() do part:forward('p@q.example') end\n"
+                       "  m:run_after { 'echo', 7, 'x' }\n"
+                       "end)\n"
+                       "mail.on_finish(function(run) mail.send { to = 'boss@x.example', subject = 'n', text = run.messages .. ' ' .. run.mails } end)\n");
+        HAS(b, "1 forward to a@b.example (on_message); redirect to a@b.example, c@d.example (on_message); reply to ann@x.example (on_message); "
+               "run_after echo 7 x (on_message);|");
+        HAS(b, "forward to p@q.example");
+        HAS(b, "end send to boss@x.example;|");
+        CHECK(b.result.mails == 8);
+        CHECK(b.result.waiting > 0);
+        end(&b);
+}
+
+TEST(limits_and_half_effects)
+{
+        struct bench b = begin();
+
+        run_script(&b, "mail.limits { deliveries = 2, saves = 1 }\n"
+                       "mail.on_message(function(m)\n"
+                       "  m:deliver 'A' m:deliver 'B'\n"
+                       "  local ok, e = pcall(m.deliver, m, 'C') assert(not ok and e:find 'more than 2 deliveries', e)\n"
+                       "  m:save '{subject}' ok, e = pcall(m.save, m, '{subject}2') assert(not ok and e:find 'more than 1 save', e)\n"
+                       "  pcall(m.save, m, '{nothing}') pcall(m.deliver, m, '/x')\n"
+                       "end)\n");
+        HAS(b, "1 deliver A (on_message); deliver B (on_message); save first (on_message);|");
+        end(&b);
+}
+
+TEST(stores_are_committed_with_the_message)
+{
+        struct bench b = begin();
+        const char *script = "mail.on_message(function(m)\n"
+                             "  local s = mail.store 'counts'\n"
+                             "  s.n = (s.n or 0) + 1 s[7] = 'seven' s['a\\0b'] = { 1, 2.5, { x = true }, 'y\\255' }\n"
+                             "  assert(s['7'] == 'seven' and s['a\\0b'][2] == 2.5 and s['a\\0b'][3].x == true and s['a\\0b'][4] == 'y\\255')\n"
+                             "  s.gone = 1 s.gone = nil assert(s.gone == nil)\n"
+                             "  assert(not pcall(function() s.f = print end)) assert(not pcall(function() local t = {} t.t = t s.t = t end))\n"
+                             "  assert(not pcall(function() s[''] = 1 end)) assert(not pcall(function() s[1.5] = 1 end))\n"
+                             "  local keys = {} for k in pairs(s) do keys[#keys + 1] = k end table.sort(keys)\n"
+                             "  assert(#keys == 3 and keys[1] == '7', #keys)\n"
+                             "  log.error('n', s.n)\n"
+                             "  if m.subject == 'second' then error 'no' end\n"
+                             "end)\n";
+
+        run_script(&b, script);
+        HAS(b, "1|");
+        HAS(b, "2 held script: ");
+        CHECK(strstr(b.logged.p, "n 2\n") || strstr(b.logged.p, "n\t2\n"));
+        CHECK(!strstr(b.logged.p, "n 3\n") && !strstr(b.logged.p, "n\t3\n")); /* what a failed message changed is undone */
+        end(&b);
+}
+
+TEST(seen)
+{
+        struct bench b = begin();
+        const char *script = "mail.on_message(function(m)\n"
+                             "  local function yes(x) if mail.seen(x) then m:save('seen {subject}') end end\n"
+                             "  yes('same') yes('same') yes(m) for p in m:attachments() do yes(p) end\n"
+                             "end)\n";
+
+        run_script(&b, script);
+        HAS(b, "1|");
+        HAS(b, "2 save seen second (on_message); save seen second (already there) (on_message);|");
+        end(&b);
+        b = begin();
+        run_script(&b, "mail.on_message(function(m) if mail.seen('k', '1 day') then m:save 'again' end assert(not pcall(mail.seen, 5)) end)\n");
+        HAS(b, "1|2 save again (on_message);|3 save again");
+        end(&b);
+}
+
+TEST(pipes)
+{
+        struct bench b = begin();
+
+        run_script(&b, "mail.on_message(function(m)\n"
+                       "  if m.subject == 'second' then\n"
+                       "    local out, status = m:attachments()[1]:pipe { 'cat' } assert(out == '%PDF-1.4\\n' and status == 0)\n"
+                       "    out, status = m:pipe { 'sh', '-c', 'exit 3', ok = { 0, 3 } } assert(out == '' and status == 3)\n"
+                       "    assert(#m:pipe { 'cat' } == m.size)\n"
+                       "    local co = coroutine.wrap(function() return (m:pipe { 'echo', 'in' }) end) assert(co() == 'in\\n')\n"
+                       "    assert(('x'):gsub('x', function() return (m:pipe { 'printf', 'y' }) end) == 'y')\n"
+                       "    local ok, e = pcall(m.pipe, m, { 'false' }) assert(not ok and e:find 'status 1', e)\n"
+                       "    ok, e = pcall(m.pipe, m, { 'sleep', '5', timeout = 0.2 }) assert(not ok, e)\n"
+                       "    ok, e = pcall(m.pipe, m, { 'no-such-program-here' }) assert(not ok, e)\n"
+                       "    assert(not pcall(m.pipe, m, {})) assert(not pcall(m.pipe, m, { 'x', okk = 1 }))\n"
+                       "    m:deliver 'A'\n"
+                       "  elseif m.subject == 'third' then m:pipe { 'false' } end\n"
+                       "end)\n");
+        HAS(b, "1|2 deliver A (on_message);|");
+        HAS(b, "3 held script: ");
+        HAS(b, "pipe: false ended with status 1");
+        end(&b);
+}
+
+TEST(handles_close)
+{
+        struct bench b = begin();
+
+        run_script(&b, "mail.on_message(function(m)\n"
+                       "  if old then assert(not pcall(function() return old.subject end)) assert(not pcall(function() old:deliver 'A' end))\n"
+                       "    local ok, e = pcall(function() part:save 'x' end) assert(not ok and e:find 'closed', e) end\n"
+                       "  old, part = m, m:parts()[1]\n"
+                       "  m:deliver 'A' m:discard() m:leave_on_server '3 days'\n"
+                       "end)\n");
+        HAS(b, "1 deliver A (on_message);|2 deliver A (on_message);|3 deliver A (on_message);|");
+        end(&b);
+}
+
+TEST(action_of_a_line)
+{
+        struct engine_options o = { 0 };
+        struct engine *en;
+        struct run_config c = { 0 };
+        uint8_t hash[DIGEST_SIZE];
+        struct err e;
+
+        en = engine_new(&o, &e);
+        NEED(en);
+        CHECK(engine_load_action(en, STR("print(m.subject)"), "-e", &e));
+        CHECK(engine_rule_count(en) == 1);
+        CHECK(engine_config(en, &c, &e));
+        memcpy(hash, c.script_hash, sizeof hash);
+        CHECK(!engine_load_action(en, STR("print(m.subject"), "-e", &e));
+        CHECK(strstr(e.text, "-e:1:") != NULL);
+        CHECK(engine_config(en, &c, &e));
+        CHECK(memcmp(hash, c.script_hash, sizeof hash) != 0);
+        CHECK(!engine_load_code(en, STR("\x1bLua"), "-e", &e));
+        engine_free(en);
+}
+
 TEST_MAIN
