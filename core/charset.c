@@ -14,7 +14,7 @@ enum {
 };
 
 /* How bytes are read. MIXED: UTF-8 where it is valid, each other byte as Windows-1252. */
-enum kind { KIND_UTF8, KIND_LATIN, KIND_MIXED, KIND_ICONV };
+enum kind { KIND_UTF8, KIND_LATIN1, KIND_WINDOWS, KIND_MIXED, KIND_ICONV };
 
 struct charset_stream {
         enum kind kind;
@@ -184,10 +184,11 @@ static const struct alias aliases[] = {
         { "sjis", "CP932" }, { "euc-kr", "CP949" }, { "euckr", "CP949" }, { "utf-16", "UTF-16" },
 };
 static const char *const utf8_names[] = { "utf-8", "utf8", "unicode-1-1-utf-8", "utf_8", "utf8mb4", "x-utf-8" };
-static const char *const latin_names[] = {
-        "iso-8859-1", "iso8859-1", "iso_8859-1", "iso88591", "iso8859_1", "latin1", "latin-1", "l1", "windows-1252", "cp1252",
-        "cp-1252", "win-1252", "windows1252", "iso_8859-1:1987", "iso-8859-1:1987", "csisolatin1", "cp819", "ibm819",
+static const char *const latin1_names[] = {
+        "iso-8859-1", "iso8859-1", "iso_8859-1", "iso88591", "iso8859_1", "latin1", "latin-1", "l1", "iso_8859-1:1987",
+        "iso-8859-1:1987", "csisolatin1", "cp819", "ibm819",
 };
+static const char *const windows_names[] = { "windows-1252", "cp1252", "cp-1252", "win-1252", "windows1252" };
 /* No charset at all, or a word that says nothing: UTF-8 where valid is what such mail means. */
 static const char *const ascii_names[] = {
         "us-ascii", "ascii", "ansi_x3.4-1968", "ansi_x3.4-1986", "iso-ir-6", "iso646-us", "us", "ibm367", "cp367", "csascii",
@@ -350,8 +351,10 @@ static void stream_open(struct charset_stream *s, struct str charset, bool *unkn
                 return;
         if (IN_LIST(name, utf8_names))
                 s->kind = KIND_UTF8;
-        else if (IN_LIST(name, latin_names))
-                s->kind = KIND_LATIN;
+        else if (IN_LIST(name, latin1_names))
+                s->kind = KIND_LATIN1;
+        else if (IN_LIST(name, windows_names))
+                s->kind = KIND_WINDOWS;
         else if (!name_is_sane(name))
                 *unknown = true;
         else
@@ -365,7 +368,8 @@ static const uint16_t latin_high[32] = { /* Windows-1252, 0x80 to 0x9f; 0 where 
 
 static void add_latin(struct charset_stream *s, unsigned char c, struct buf *out)
 {
-        uint32_t cp = c >= 0x80 && c < 0xa0 ? latin_high[c - 0x80] : c;
+        bool wide = s->kind != KIND_LATIN1 && c >= 0x80 && c < 0xa0;
+        uint32_t cp = wide ? latin_high[c - 0x80] : c;
         char u[4];
 
         if (cp == 0) {
@@ -473,7 +477,7 @@ static struct str feed_bytes(struct charset_stream *s, struct str in, struct buf
 
         if (s->kind == KIND_ICONV)
                 return convert(s, in, out);
-        if (s->kind == KIND_LATIN) {
+        if (s->kind == KIND_LATIN1 || s->kind == KIND_WINDOWS) {
                 feed_latin(s, in, out);
                 return STR_NONE;
         }

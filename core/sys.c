@@ -118,7 +118,7 @@ static void find_hostname(void)
                 memcpy(raw, "localhost", sizeof "localhost");
         for (const char *c = raw; *c; c++) {
                 if (*c == '/' || *c == ':' || *c <= ' ' || *c == 0x7f)
-                        n += (size_t)sprintf(hostname + n, "\\%03o", (unsigned char)*c);
+                        n += (size_t)snprintf(hostname + n, sizeof hostname - n, "\\%03o", (unsigned char)*c);
                 else
                         hostname[n++] = *c;
         }

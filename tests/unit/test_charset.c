@@ -61,7 +61,8 @@ TEST(common)
 
 TEST(aliases_and_widening)
 {
-        check("iso-8859-1", STR("\x93x\x94 \x80"), "\xe2\x80\x9cx\xe2\x80\x9d \xe2\x82\xac", false, false);
+        check("windows-1252", STR("\x93x\x94 \x80"), "\xe2\x80\x9cx\xe2\x80\x9d \xe2\x82\xac", false, false);
+        check("iso-8859-1", STR("\x93x"), "\xc2\x93x", false, false);
         check("cp-850", STR("\x84"), "\xc3\xa4", false, false);
         check("x-sjis", STR("\x82\xa0\x87\x40"), "\xe3\x81\x82\xe2\x91\xa0", false, false);
         check("ks_c_5601-1987", STR("\x8c\x63"), "\xeb\x98\xa0", false, false);
