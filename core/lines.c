@@ -370,7 +370,7 @@ bool lines_upgrade(struct lines *l, struct stream *(*wrap)(void *ctx, int fd, st
 {
         int fd;
 
-        if (!lines_flush(l, e) || !nothing_waits(l, e))
+        if (!nothing_waits(l, e) || !lines_flush(l, e)) /* in this order: a client may answer the go-ahead of ours at once */
                 return false;
         fd = stream_release_fd(l->s);
         if (fd < 0)

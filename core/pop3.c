@@ -62,7 +62,7 @@ bool pop3_status(struct pop3 *p, struct reply *r, struct err *e)
         return true;
 }
 
-static bool send_va(struct pop3 *p, struct err *e, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static bool send_va(struct pop3 *p, struct err *e, const char *fmt, va_list ap)
 {
         char line[COMMAND_MAX];
         int n = vsnprintf(line, sizeof line - 2, fmt, ap);
