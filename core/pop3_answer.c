@@ -43,6 +43,9 @@ static bool impostor(struct fetch *f, struct mail *m, struct err *e)
 {
         log_info("%.*s: message %u has a known UID, but is another message", STR_FMT(f->s.name), m->number);
         m->state = MAIL_WANT;
+        f->s.skipped--;
+        f->s.total_messages++;
+        f->s.total_bytes += m->size;
         return fetch_forget(f, m, e);
 }
 
@@ -62,7 +65,7 @@ static bool identify_by_message(struct fetch *f, struct mail *m, struct message 
 /* Is it new? Afterwards only MAIL_WANT is handed out. */
 static bool verify(struct fetch *f, struct mail *m, struct message *msg, const uint8_t content[DIGEST_SIZE], struct err *e)
 {
-        if (m->mark && m->hashes)
+        if (m->verify && m->mark && m->hashes)
                 return hash_same(m->hashes->content, content) ? confirmed(f, m, e) : impostor(f, m, e);
         if (m->hashes || m->state == MAIL_UNSURE)
                 return identify_by_message(f, m, msg, content, e);

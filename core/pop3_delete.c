@@ -172,11 +172,14 @@ bool fetch_finish(struct source *s, struct err *e)
         f->finishing = true;
         if (retr_in_flight(f))
                 fetch_drop_session(f); /* messages on their way that nobody will take: no QUIT */
-        if (f->p || !f->failed)
+        if (f->p || (!f->failed && !f->s.stop)) /* what is settled and not deleted now is deleted in the next run */
                 ok = fetch_pump(f, NULL, e);
         if (ok && f->p)
                 ok = quit(f, e);
         fetch_drop_session(f);
+        if (f->moved_known > 0)
+                log_warn("%.*s: the server has given its messages new UIDs; %llu were recognised and not fetched again", STR_FMT(s->name),
+                         (unsigned long long)f->moved_known);
         if (f->differ >= 4 && f->differ > f->agree)
                 fetch_learn(f, sizes_differ_flag);
         ok = ok && forget_old(f, e);

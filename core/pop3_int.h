@@ -104,13 +104,15 @@ struct fetch {
         struct arena *arena, *scratch; /* for the run; for one look-up */
         struct mail *mails;
         size_t n, room;
-        struct map *keyed;          /* "uid NUL occurrence" -> index + 1, of those that were unsure */
+        struct map *keyed;          /* "uid NUL occurrence" -> index + 1, of those that were unsure; "NUL mark id": claimed */
 
         struct pop3 *p;             /* NULL: no session */
         uint32_t session;           /* counts them */
         bool listed;                /* a first list is there */
         bool single;                /* one command at a time */
         bool no_top;                /* refused */
+        bool moved;                 /* no UID of the list is known, though mail should be there: a server's migration? */
+        uint64_t moved_known;       /* so many messages were recognised all the same */
         bool progress;              /* this session has answered something */
         unsigned barren;            /* sessions in a row that have not */
         bool failed, finishing;

@@ -114,7 +114,7 @@ struct uidl {
         struct pop3_item *items;
         bool *listed;
         size_t n, next; /* next: where the last line was found, plus one */
-        size_t found;
+        size_t found, too_long;
         struct arena *a;
 };
 
@@ -155,7 +155,7 @@ static bool uidl_line(void *ctx, struct str line, struct err *e)
         u->next = i + 1;
         u->found++;
         if (line.n > UID_MAX)
-                log_warn("pop3: message %u has a UID of %zu bytes: it is told apart by its content", number, line.n);
+                u->too_long++;
         else if (line.n > 0 && !(item->uid = arena_str(u->a, line)).p)
                 return err_nomem(e);
         return true;
@@ -236,6 +236,8 @@ static bool read_uidl(struct pop3 *p, struct uidl *u, struct err *e)
         ok = each_line(p, uidl_line, u, e);
         if (ok && u->found == 0 && u->n > 0)
                 ok = err_set(e, ERR_PROTO, "UIDL is empty, but LIST has %zu messages: the list is incomplete", u->n);
+        if (ok && u->too_long > 0)
+                log_warn("pop3: %zu messages have a UID of more than %d bytes: they are told apart by their headers", u->too_long, UID_MAX);
         if (ok)
                 drop_unlisted(u);
         mem_free(u->listed);

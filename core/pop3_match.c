@@ -183,11 +183,48 @@ static bool wake(struct fetch *f, struct mail *m, struct err *e)
         return fetch_queue(f, m, e);
 }
 
+/* A mark is claimed once: twins of the new list are not both the one message of the old. */
+static bool claim(struct fetch *f, int64_t id, bool *first, struct err *e)
+{
+        char key[32];
+        struct str k = str_make(key, (size_t)snprintf(key, sizeof key, "%c%lld", 0, (long long)id));
+
+        *first = !map_get(f->keyed, k);
+        return map_set(f->keyed, k, f, NULL) || err_nomem(e);
+}
+
+/* Every UID has changed: what has the content, or else the header, of a settled message is that message, and gets a mark under its new
+ * UID. The old one ages. */
+static bool recognise(struct fetch *f, struct mail *m, const uint8_t *header, const uint8_t *content, bool *known, struct err *e)
+{
+        struct arena *a = fetch_scratch(f, e);
+        struct mark k;
+
+        *known = false;
+        if (!a || (content ? !ledger_mark_by_content(f->ledger, f->la.id, content, &k, known, a, e)
+                           : !ledger_mark_by_header(f->ledger, f->la.id, header, &k, known, a, e)))
+                return false;
+        *known = *known && k.state == MARK_SEEN && equal(header, content, k.header_hash, k.content_hash);
+        if (*known && !claim(f, k.id, known, e))
+                return false;
+        if (!*known)
+                return true;
+        f->moved_known++;
+        k.uid = m->uid;
+        k.occurrence = m->occurrence;
+        k.deleted = false;
+        k.last_seen = f->o.now;
+        if (!f->o.dry && !ledger_mark_put(f->ledger, &k, e))
+                return false;
+        return apply_mark(f, m, &k, e);
+}
+
 /* Walks the rows and marks under m's key: the first equal one that no other message of this list has claimed is it; else it is new. Each is
  * claimed once, so equal twins are told apart by how many there are. */
 static bool find_twin(struct fetch *f, struct mail *m, const uint8_t *header, const uint8_t *content, struct err *e)
 {
         unsigned vacant = UINT32_MAX, gap = 0;
+        bool known = false;
 
         for (unsigned occ = 0; occ < TWINS_MAX && gap < GAP_MAX; occ++) {
                 struct mail *row = row_of_key(f, m->uid, occ);
@@ -214,7 +251,9 @@ static bool find_twin(struct fetch *f, struct mail *m, const uint8_t *header, co
                 fetch_trouble(f, m, ERR_LIMIT, "more than %d messages that can't be told apart", TWINS_MAX);
                 return true;
         }
-        return set_key(f, m, vacant, e) && new_mail(f, m, header, e);
+        if (!set_key(f, m, vacant, e) || (f->moved && !recognise(f, m, header, content, &known, e)))
+                return false;
+        return known || new_mail(f, m, header, e);
 }
 
 bool fetch_identify(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], const uint8_t *content, struct err *e)
@@ -223,8 +262,13 @@ bool fetch_identify(struct fetch *f, struct mail *m, const uint8_t header[DIGEST
                 return false;
         if (!find_twin(f, m, header, content, e))
                 return false;
-        if (m->state == MAIL_KNOWN || m->state == MAIL_HELD || m->state == MAIL_CHECK)
+        if (m->state == MAIL_KNOWN || m->state == MAIL_HELD || m->state == MAIL_CHECK) {
                 f->s.skipped++;
+                if (f->s.total_messages > 0) {
+                        f->s.total_messages--;
+                        f->s.total_bytes -= m->size < f->s.total_bytes ? m->size : f->s.total_bytes;
+                }
+        }
         return true;
 }
 
@@ -299,6 +343,31 @@ static bool note_seen(struct fetch *f, struct err *e)
         return ok;
 }
 
+static bool is_there(void *ctx, const struct mark *k)
+{
+        return *(bool *)ctx = k->deleted; /* goes on while all are */
+}
+
+/* Not one UID is known, and mail that was never deleted should be there. */
+static bool look_for_move(struct fetch *f, struct err *e)
+{
+        unsigned states = 1 << MARK_SEEN | 1 << MARK_HELD | 1 << MARK_QUARANTINED;
+        bool all_deleted = true;
+
+        for (size_t i = 0; i < f->n; i++)
+                if (f->mails[i].mark)
+                        return true;
+        if (f->n == 0 || f->o.again || starts_new(f))
+                return true;
+        if (!ledger_marks(f->ledger, f->la.id, states, is_there, &all_deleted, e))
+                return false;
+        f->moved = !all_deleted;
+        for (size_t i = 0; f->moved && i < f->n; i++)
+                if (f->mails[i].state == MAIL_WANT)
+                        f->mails[i].state = MAIL_UNSURE; /* queued already, in the same queue */
+        return true;
+}
+
 static bool first_match(struct fetch *f, const struct map *twins, const struct pop3_item *items, size_t n, struct err *e)
 {
         bool one = starts_new(f) && !f->o.dry; /* thousands of marks at once: one transaction */
@@ -313,7 +382,11 @@ static bool first_match(struct fetch *f, const struct map *twins, const struct p
                 }
         if (one && !ledger_commit(f->ledger, e))
                 return false;
-        return f->o.dry || note_seen(f, e);
+        if (f->limit > 0 && f->s.total_messages > f->limit) {
+                f->s.total_messages = f->limit;
+                f->s.total_bytes = 0; /* not known */
+        }
+        return look_for_move(f, e) && (f->o.dry || note_seen(f, e));
 }
 
 /* Numbers live one session: every row gets its new one, or none. */

@@ -769,6 +769,152 @@ TEST(large_messages_go_to_a_file)
         twice(&q, &r, "large, sizes wrong", true);
 }
 
+/* A server's migration: new UIDs for the same messages. */
+TEST(all_uids_change)
+{
+        for (int i = 0; i < 2; i++) {
+                struct peer p = { .no_top = i };
+                struct run_options r = { .leave = LEAVE_ALWAYS };
+                struct state s;
+                struct got g;
+
+                fill(&p);
+                p.mail[p.n++] = p.mail[0]; /* a twin, with a UID of its own */
+                p.mail[4].uid = "u5";
+                NEED(state_open(&s));
+                g = once(&p, &s, &r);
+                CHECK(g.ok && g.n == 5);
+                for (unsigned k = 0; k < p.n; k++)
+                        p.mail[k].uid = &"n1\0n2\0n3\0n4\0n5"[3 * k];
+                p.mail[1].text = MAIL(9, "new\r\n");
+                g = run_over(p.port, &s, &r);
+                CHECK(g.ok && got_text(&g, p.mail[1].text) == 1 && got_text(&g, four[2].text) == 0);
+                give_back(&g);
+                g = run_over(p.port, &s, &r);
+                CHECK(g.ok && g.n == 0);
+                peer_stop(&p);
+                state_close(&s);
+        }
+}
+
+TEST(again_without_uidl)
+{
+        struct peer p = { .no_uidl = true };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 4);
+        r.o.again = true;
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && all_four(&g));
+        give_back(&g);
+        r.o.again = false;
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && g.n == 0);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+static int extra_dele_answer(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "DELE") == 0 && a == 2)
+                peer_say(p, "+OK\r\n");
+        return 0;
+}
+static int dele_refused(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "DELE") != 0 || a != 2)
+                return 0;
+        peer_say(p, "-ERR no\r\n");
+        return 1;
+}
+
+TEST(P27_P28_answers_to_dele)
+{
+        struct peer p = { .odd = extra_dele_answer }, q = { .odd = dele_refused };
+        struct run_options r = { .leave = LEAVE_NEVER, .late = true };
+        struct state s;
+        struct got g;
+        struct mark k;
+        bool found;
+
+        fill(&p);
+        fill(&q);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 4 && p.quits == 0);
+        CHECK(ledger_mark(s.l, 1, STR("u1"), 0, &k, &found, s.a, &g.e) && found && !k.deleted);
+        peer_stop(&p);
+        q.mail[1].uid = "v2";
+        g = once(&q, &s, &r);
+        CHECK(g.ok && q.quits == 1 && q.mail[0].gone && !q.mail[1].gone);
+        CHECK(ledger_mark(s.l, 1, STR("u1"), 0, &k, &found, s.a, &g.e) && found && k.deleted);
+        CHECK(ledger_mark(s.l, 1, STR("v2"), 0, &k, &found, s.a, &g.e) && found && !k.deleted);
+        peer_stop(&q);
+        state_close(&s);
+}
+
+static void hang_up(void *ctx, struct source *s, unsigned n)
+{
+        struct peer *p = ctx;
+
+        if (n == 4)
+                shutdown(p->fd, SHUT_RDWR);
+}
+
+/* The server tired of waiting for the script. */
+TEST(P30_closed_while_the_script_works)
+{
+        struct peer p = { 0 };
+        struct run_options r = { .leave = LEAVE_NEVER, .late = true, .between = hang_up, .ctx = &p };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 4 && p.sessions == 2 && p.quits == 1);
+        CHECK(p.mail[0].gone && p.mail[1].gone && p.mail[2].gone && p.mail[3].gone);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+static int raw_bytes(struct peer *p, const char *verb, unsigned a)
+{
+        static const char text[] = "+OK\r\nFrom: \xff\x80\0x\r\n\r\n..\r\n...\r\na\n.\nb\r.\rc\0\r\r\n\nlast without end\r\n.\r\n";
+
+        if (strcmp(verb, "RETR") != 0 || a != 1)
+                return 0;
+        buf_add(&p->out, text, sizeof text - 1);
+        return 1;
+}
+
+TEST(P21_P22_P23_bytes_are_kept)
+{
+        static const char want[] = "From: \xff\x80\0x\n\n.\n..\na\n.\nb\r.\rc\0\r\n\nlast without end\n";
+
+        for (int i = 0; i < 2; i++) {
+                struct peer p = { .odd = raw_bytes, .no_pipelining = i };
+                struct run_options r = { .leave = LEAVE_ALWAYS };
+                struct state s;
+                struct got g;
+
+                fill(&p);
+                p.mail[0].size = 59;
+                NEED(state_open(&s) && peer_start(&p));
+                g = run_over(p.port, &s, &r);
+                CHECK(g.ok && g.n == 4 && g.suspects == 0);
+                CHECK(g.n == 4 && memcmp(g.text[0], want, sizeof want) == 0);
+                give_back(&g);
+                peer_stop(&p);
+                state_close(&s);
+        }
+}
+
 /* ---- against our own server */
 
 struct listed {
