@@ -381,6 +381,49 @@ local function group_key(negate)
   end
 end
 
+--- { key = value, … } -> test
+-- A test of a message: all its keys must hold, and so must tests that stand in it without a key. A value is a caseless glob over the whole decoded
+-- text, re "…", a list of values (one of them), mail.none { … } (none of them), "*" or true (present), false (absent), or a function of
+-- the text (nil where it is absent). Where a message has several texts under a key, one that holds is enough.
+-- option from: an address of From; a pattern needs an @: "*@bank.example".
+-- option to: an address of To.
+-- option cc: an address of Cc.
+-- option bcc: an address of Bcc.
+-- option sender: the address of Sender.
+-- option reply_to: an address of Reply-To (absent where there is no such field, though m.reply_to then is m.from).
+-- option envelope_to: whom the envelope named.
+-- option recipient: an address of To, Cc, Bcc or the envelope.
+-- option subject: the Subject; an empty one is absent.
+-- option from_name: the display name in From.
+-- option list_id: what stands in the angle brackets of List-Id.
+-- option message_id: the Message-ID without angle brackets.
+-- option in_reply_to: the first id of In-Reply-To.
+-- option references: an id of References.
+-- option uid: the POP3 server's unique id.
+-- option account: the account's name.
+-- option source: the source as a person names it.
+-- option folder: the folder below the source.
+-- option flags: a flag, as a letter ("S") or a word: draft flagged passed forwarded replied answered seen read trashed deleted.
+-- option defects: a name in m.defects.
+-- option text: the text to read, m.text.
+-- option body: the same.
+-- option html: the HTML, m.html.
+-- option raw: the bytes of the whole message, cut at limits.text.
+-- option sha256: the hash of the whole message.
+-- option size: exactly so many bytes: a number, "5 MB", or a function.
+-- option larger: more bytes than this.
+-- option smaller: fewer bytes than this.
+-- option date: m.date lies in a day "2026-11-23", a month "2026-11", a year "2026", a minute "2026-11-23 10:30", in one of a list, or in the range
+-- { from = …, to = … }, both included. Local time; with a Z at the end UTC.
+-- option received: the same of m.received.
+-- option newer: m.date is later than "30 days" ago, or not before a date (or a number as m.date is).
+-- option older: m.date is earlier than "30 days" ago, or before a date.
+-- option header: a table of field names and values: { ["Auto-Submitted"] = false }. A field without text is present.
+-- option vars: a table of names in m.vars and values.
+-- option attachment: some attachment passes: a glob for its name, with a slash for its type, an attachment test; "*" or true: there is one; false: none.
+-- option part: the same for the parts that m:parts() lists.
+-- option any: a list of tests, one of which must hold: as mail.any.
+-- option none: a list of tests, none of which may hold: as mail.none.
 local message_keys = {
   from = address_key "From",
   to = list_key("to", check_address),
@@ -441,6 +484,26 @@ local function type_list(part)
   return { declared }
 end
 
+--- { key = value, … } -> attachment test
+-- A test of a part, for m:attachments, m:parts, part:parts, attachment and part: all its keys must hold; of what stands in it without a key (globs, tests) at
+-- least one must. A glob without a table is a name, or with a slash a type.
+-- option name: the declared file name; an empty one is absent.
+-- option type: the declared type, or the detected one where the declared one is generic or missing: "image/png".
+-- option detected: the type that libmagic finds.
+-- option disposition: "attachment", "inline".
+-- option charset: the declared charset.
+-- option id: the Content-ID.
+-- option path: the place in the message, "2.1".
+-- option reason: why it counts as attached or not.
+-- option text: the decoded text, cut at limits.text.
+-- option content: the decoded bytes, cut at limits.text.
+-- option sha256: the hash of the decoded bytes.
+-- option size: exactly so many decoded bytes.
+-- option larger: more decoded bytes than this.
+-- option smaller: fewer decoded bytes than this.
+-- option attached: true or false, as part.attached.
+-- option encrypted: true or false, as part.encrypted.
+-- option unpack: true opens archives as well; not available yet.
 local part_keys = {
   name = field_key "name",
   type = text_key(type_list),

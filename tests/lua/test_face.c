@@ -5,7 +5,7 @@
  *     check(what, got, want)  fails(f, "text that the error holds")
  *
  * Every test runs with the incremental collector, the generational one, a collector that never rests, and one that runs whole at every few
- * instructions. The chunks named alloc_*.lua run again with the n-th allocation failing, for n = 1 until success. */
+ * instructions. The chunks named alloc_*.lua run again and again with the n-th allocation failing, Lua's and then the core's, for n = 1 until success. */
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -248,9 +248,39 @@ static void run_starved(const char *path)
                 }
                 close_all(L);
                 lua_close(L);
-                if (status == LUA_OK)
+                if (status == LUA_OK) {
+                        printf("%s: %zu allocations of Lua failed\n", path, n - 1);
                         break;
+                }
         }
+        test.good++;
+}
+
+/* The same with the core's allocations failing: answers may be empty, or an error; nothing crashes or leaks. */
+static void run_core_starved(const char *path)
+{
+        lua_State *L = open_state(INCREMENTAL);
+        size_t made, n = 0;
+        int status;
+        if (luaL_loadfile(L, path)) {
+                test.bad++;
+                lua_close(L);
+                return;
+        }
+        do {
+                mem_fail_at(++n);
+                lua_pushvalue(L, -1);
+                status = lua_pcall(L, 0, 0, 0);
+                made = mem_fail_at(0);
+                if (made < n && status != LUA_OK) {
+                        printf("FAIL %s, allocation %zu of the core: %s\n", path, n, lua_tostring(L, -1));
+                        test.bad++;
+                }
+                lua_settop(L, 1);
+                close_all(L);
+        } while (made >= n);
+        printf("%s: %zu allocations of the core failed\n", path, n - 1);
+        lua_close(L);
         test.good++;
 }
 
@@ -266,11 +296,13 @@ int main(int argc, char **argv)
                 const char *path = files.gl_pathv[i];
                 if (argc > 1 && !strstr(path, argv[1]))
                         continue;
-                if (strstr(path, "/alloc_"))
+                if (strstr(path, "/alloc_")) {
                         run_starved(path);
-                else
-                        for (enum mode mode = INCREMENTAL; mode < MODES; mode++)
-                                run_file(path, mode, argc > 2 ? argv[2] : NULL);
+                        run_core_starved(path);
+                        continue;
+                }
+                for (enum mode mode = INCREMENTAL; mode < MODES; mode++)
+                        run_file(path, mode, argc > 2 ? argv[2] : NULL);
         }
         globfree(&files);
         printf("%d passed, %d failed\n", test.good, test.bad);

@@ -207,4 +207,14 @@ function T.misuse()
   check("place", e:find "^tests/lua/tests.lua:%d+: unknown", 1)
 end
 
+function T.every_key_is_documented()
+  local match = require "mail.match"
+  local f = assert(io.open "lua/mail/match.lua")
+  local text = f:read "a"
+  f:close()
+  local at = text:find("-> attachment test", 1, true)
+  for _, key in ipairs(match.message_keys) do check(key, text:sub(1, at):find("-- option " .. key .. ":", 1, true) ~= nil) end
+  for _, key in ipairs(match.part_keys) do check(key, text:sub(at):find("-- option " .. key .. ":", 1, true) ~= nil) end
+end
+
 return T
