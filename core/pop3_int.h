@@ -87,7 +87,7 @@ struct queue {
 };
 
 enum {
-        WINDOW_COMMANDS = 512,
+        WINDOW_COMMANDS = 2048,     /* 20,000 small messages, 20 ms away: 4.3 s with 256, 2.4 with 512, 1.5 with 1,024, 1.1 with this */
         WINDOW_BYTES = 8 << 20,
 };
 
