@@ -143,6 +143,9 @@ $(BUILD)/lua/test_engine: tests/lua/test_engine.c $(call obj,$(filter-out lua/ma
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(LIBS)
 
+.PHONY: lua-tests
+lua-tests: $(BUILD)/lua/test_face $(BUILD)/lua/test_engine
+
 .PHONY: engine
 engine: $(BUILD)/lua/test_engine
 	$<

@@ -773,6 +773,8 @@ int luaopen_mail(lua_State *L)
         lua_setfield(L, -3, "any");
         lua_getfield(L, -1, "none");
         lua_setfield(L, -3, "none");
+        require(L, "mail.csv");
+        lua_setglobal(L, "csv");
         require(L, "mail.rules");
         lua_pushcfunction(L, set_rule);
         lua_setfield(L, -2, "set_rule");

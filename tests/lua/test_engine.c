@@ -342,7 +342,7 @@ TEST(sandbox)
                        "assert(os.time { year = 2000, month = 1, day = 1 } < 1e9)\n"
                        "local beside = require 'beside' assert(beside.answer == 42 and beside.name == 'beside' and require 'beside' == beside)\n"
                        "assert(not pcall(require, '../beside')) assert(not pcall(require, '/etc/passwd')) assert(not pcall(require, 'nothing'))\n"
-                       "assert(require 'mail.match' == require 'match') assert(mail.csv == require 'mail.csv')\n"
+                       "assert(require 'mail.match' == require 'match') assert(mail.csv == require 'mail.csv' and csv == mail.csv)\n"
                        "assert(not pcall(function() return mail.acount end))\n"
                        "assert(xpcall(function(a) return a end, print, 5)) assert(select(2, xpcall(error, function(e) return e .. '!' end, 'x')) == 'x!')\n"
                        "local co = coroutine.wrap(function(a) local b = coroutine.yield(a + 1) return b * 2 end) assert(co(1) == 2 and co(4) == 8)\n"
