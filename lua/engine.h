@@ -27,8 +27,8 @@ struct engine *engine_new(const struct engine_options *o, struct err *e) MUST_CH
 void engine_free(struct engine *en);   /* may be NULL; accounts and smarthosts given out go with it */
 
 /* Runs a script's top level, after which its rules and declarations are known. More than one may be loaded, one after the other (init.lua first).
- * Names the script reads start at its directory. False: a syntax error or an error at its top level (engine_problem has the traceback),
- * or declarations that make no sense: all of them are collected, e says how many, engine_problem tells each. */
+ * Names the script reads start at its directory. False: a syntax error, an error at its top level, or declarations that make no
+ * sense: all of them are collected, e says how many (or the only one), engine_problem tells each. */
 bool engine_load_file(struct engine *en, const char *path, struct err *e) MUST_CHECK;
 /* The same for text; name is how errors call it ("-e"). Names it reads start at the working directory. */
 bool engine_load_code(struct engine *en, struct str code, const char *name, struct err *e) MUST_CHECK;
@@ -36,6 +36,8 @@ bool engine_load_code(struct engine *en, struct str code, const char *name, stru
 bool engine_load_action(struct engine *en, struct str code, const char *name, struct err *e) MUST_CHECK;
 size_t engine_problem_count(const struct engine *en);
 struct str engine_problem(const struct engine *en, size_t i); /* "invoices.lua:3: unknown option 'hots' (did you mean 'host'?)" */
+/* Whether a template can be read and names only known fields, as if it were expanded for a message: for `check`. */
+bool engine_check_template(struct engine *en, struct str text, struct err *e) MUST_CHECK;
 size_t engine_rule_count(struct engine *en);                  /* rules and on_message actions declared */
 
 /* Fills what a script decides about a run: accounts, root, inbox, hosts, limits, now, script_hash (over the texts of all scripts and modules). The

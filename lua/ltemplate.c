@@ -280,3 +280,11 @@ struct str template_expand(lua_State *L, struct plan *p, struct part *part, stru
                 face_raise(L, &e);
         return out;
 }
+
+bool engine_check_template(struct engine *en, struct str text, struct err *e)
+{
+        struct values v = { .L = en->L };
+        struct template_source src = { value, &v };
+
+        return template_check(text, &src, e);
+}

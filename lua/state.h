@@ -3,6 +3,7 @@
 #define LUA_STATE_H
 
 #include "core/digest.h"
+#include "core/log.h"
 #include "core/template.h"
 #include "lua/engine.h"
 #include "lua/face.h"
@@ -65,6 +66,10 @@ struct detach {
         struct detach *next;
 };
 
+/* Registry: the function that runs the rules, and the one that runs what on_finish left. */
+#define REGISTRY_RUN "mailmill.run"
+#define REGISTRY_FINISH "mailmill.finish"
+
 static inline struct engine *engine_of(lua_State *L)
 {
         return *(struct engine **)lua_getextraspace(L);
@@ -82,6 +87,7 @@ const char *state_path(lua_State *L, struct str name);
 /* A problem of the declaration in hand; loading goes on and fails at its end. */
 void state_complain(lua_State *L, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool state_problem(struct engine *en, struct str text);
+void state_log_lines(enum log_level level, struct str text);
 
 /* lsandbox.c: Lua's libraries, without what a script has no use for; require. */
 int luaopen_sandbox(lua_State *L);

@@ -75,6 +75,8 @@ static void sink(void *ctx, enum log_level level, struct str line)
 {
         struct bench *b = ctx;
 
+        if (!b->dir[0])
+                return;
         buf_add_str(&b->logged, line);
         buf_add_char(&b->logged, '\n');
 }
@@ -629,6 +631,100 @@ TEST(action_of_a_line)
         CHECK(memcmp(hash, c.script_hash, sizeof hash) != 0);
         CHECK(!engine_load_code(en, STR("\x1bLua"), "-e", &e));
         engine_free(en);
+}
+
+TEST(templates_are_checked)
+{
+        struct engine_options o = { 0 };
+        struct err e;
+        struct engine *en = engine_new(&o, &e);
+
+        NEED(en);
+        CHECK(engine_check_template(en, STR("a/{date:%Y-%m}/{from.domain|none}/{vars.x} {name}.{detected.ext} {{x}}"), &e));
+        CHECK(!engine_check_template(en, STR("{form.domain}"), &e));
+        CHECK(strstr(e.text, "did you mean 'from.domain'?") != NULL);
+        CHECK(!engine_check_template(en, STR("{date:%Q}"), &e));
+        CHECK(!engine_check_template(en, STR("{name"), &e));
+        engine_free(en);
+}
+
+TEST(names_that_are_missing)
+{
+        struct bench b = begin();
+
+        write_file(&b, "in.mbox", "From a@x.example Mon Nov 23 05:41:00 2026\nFrom: a@x.example\nSubject: ../..\nMIME-Version: 1.0\n"
+                   "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\nx\n"
+                   "--b\nContent-Type: application/octet-stream\nContent-Disposition: attachment\n\nx\n"
+                   "--b\nContent-Type: application/pdf; name=a.pdf\nContent-Disposition: attachment; filename=a.pdf\n\n1\n"
+                   "--b\nContent-Type: application/pdf; name=a.pdf\nContent-Disposition: attachment; filename=a.pdf\n\n2\n"
+                   "--b\nContent-Type: application/pdf; name=a.pdf\nContent-Disposition: attachment; filename=a.pdf\n\n1\n--b--\n\n", 0600);
+        run_script(&b, "mail.on_message(function(m)\n"
+                       "  local p = m:attachments()\n"
+                       "  p[1]:save '{name}' p[1]:save '{name|none}' p[1]:save 's/{subject}-{list_id|no list}'\n"
+                       "  for i = 2, 4 do p[i]:save '{name}' end\n"
+                       "  p[3]:save('{name}', { on_conflict = 'keep' })\n"
+                       "  assert(not pcall(p[3].save, p[3], '{name}', { on_conflict = 'fail' }))\n"
+                       "end)\n");
+        HAS(b, "save attachment-2 (on_message); save none (on_message); save s/");
+        HAS(b, "no list (on_message); save a.pdf (on_message); save a (2).pdf (on_message); save a.pdf (already there) (on_message);");
+        end(&b);
+}
+
+TEST(sources_and_roots_start_at_the_script)
+{
+        struct engine_options o = { 0 };
+        struct run_config c = { 0 };
+        struct bench b = begin();
+        char path[256], want[256];
+        struct engine *en;
+        struct err e;
+
+        write_file(&b, "one.lua", "mail.root 'out' mail.source '*.mbox' mail.inbox 'In' mail.timezone 'UTC'\n"
+                   "mail.account { host = 'h', user = 'u', password = secret.file 'pw' }\n"
+                   "mail.account { host = 'h', user = 'v', password = secret.file 'pw', inbox = false, leave_on_server = '14 days', first = 'new', tls = 'starttls' }\n", 0600);
+        path_in(&b, "one.lua", path);
+        en = engine_new(&o, &e);
+        NEED(en);
+        CHECK(engine_load_file(en, path, &e));
+        CHECK(engine_config(en, &c, &e));
+        CHECK(engine_sources(en, &c, &e));
+        path_in(&b, "out", want);
+        CHECK_STR(c.root, want);
+        path_in(&b, "in.mbox", want);
+        NEED(c.archive_n == 1 && c.account_n == 2);
+        CHECK_STR(c.archives[0], want);
+        CHECK_STR(c.accounts[0]->inbox, "In");
+        CHECK_STR(c.accounts[0]->name, "u@h");
+        CHECK(c.accounts[0]->port == 995 && c.accounts[0]->leave == LEAVE_ALWAYS && !c.accounts[0]->first_new);
+        CHECK(!c.accounts[1]->inbox.p && c.accounts[1]->port == 110 && c.accounts[1]->tls == TLS_STARTTLS && c.accounts[1]->first_new);
+        CHECK(c.accounts[1]->leave == LEAVE_AGE && c.accounts[1]->leave_age == 14 * 86400);
+        engine_free(en);
+        end(&b);
+}
+
+/* The n-th allocation fails, and all after it: an error, never a crash, nothing kept. */
+TEST(allocations_fail)
+{
+        static const char script[] = "mail.smarthost { host = 'h', from = 'a@b.example' } mail.account { host = 'h', user = 'u', password = secret.env 'X' }\n"
+                                     "mail.rule('r', { from = '*@x.example' }, print) local c = coroutine.wrap(function() return require 'match' end) c()\n";
+        struct engine_options o = { 0 };
+        bool ok = false;
+
+        log_set_sink(sink, &(struct bench){ 0 });
+        for (size_t n = 1; !ok && n < 100000; n = n < 200 ? n + 1 : n + 13) {
+                struct err e = { 0 };
+                struct run_config c = { 0 };
+                struct engine *en;
+
+                mem_fail_at(n);
+                en = engine_new(&o, &e);
+                ok = en && engine_load_code(en, STR(script), "-e", &e) && engine_config(en, &c, &e);
+                mem_fail_at(0);
+                CHECK(ok || e.code != ERR_NONE);
+                engine_free(en);
+        }
+        log_set_sink(NULL, NULL);
+        CHECK(ok);
 }
 
 TEST_MAIN

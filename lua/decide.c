@@ -1,0 +1,277 @@
+/* Deciding: a coroutine a message, its failures, its end. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "lua/deadline.h"
+#include "lua/open.h"
+#include "lua/state.h"
+
+/* May allocate, so it is done behind the gate; taking it back does not. */
+static int set_current(lua_State *L)
+{
+        face_set_current(L, lua_touserdata(L, 1));
+        return 0;
+}
+
+static int take_coroutine(lua_State *L)
+{
+        struct plan *p = lua_touserdata(L, 1);
+        struct handler *h = p->script;
+        struct engine *en = engine_of(L);
+
+        face_set_current(L, p);
+        if (en->spare_n > 0) {
+                h->co = en->spare[--en->spare_n].co;
+                h->ref = en->spare[en->spare_n].ref;
+                return 0;
+        }
+        h->co = lua_newthread(L);
+        h->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        return 0;
+}
+
+static void give_coroutine(struct engine *en, struct handler *h)
+{
+        if (!h->co)
+                return;
+        if (lua_resetthread(h->co) == LUA_OK && en->spare_n < SPARES_MAX) {
+                en->spare[en->spare_n].co = h->co;
+                en->spare[en->spare_n++].ref = h->ref;
+        } else {
+                luaL_unref(en->L, LUA_REGISTRYINDEX, h->ref);
+        }
+        h->co = NULL;
+}
+
+static int handler_end(lua_State *L, int status, lua_KContext plan)
+{
+        struct plan *p = (struct plan *)plan;
+
+        (void)status;
+        if (p->message)
+                effects_finish(L, p);
+        return 0;
+}
+
+/* The bottom of a handler's coroutine: what can raise happens in here. */
+static int handler_begin(lua_State *L)
+{
+        struct plan *p = lua_touserdata(L, 1);
+        struct engine *en = engine_of(L);
+
+        lua_settop(L, 0);
+        if (p->message) {
+                lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_RUN);
+                face_push_message(L, p);
+        } else {
+                lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_FINISH);
+                lua_createtable(L, 0, 6);
+                lua_pushinteger(L, en->messages), lua_setfield(L, -2, "messages");
+                lua_pushinteger(L, en->failed), lua_setfield(L, -2, "failed");
+                lua_pushinteger(L, en->delivered), lua_setfield(L, -2, "delivered");
+                lua_pushinteger(L, en->saved), lua_setfield(L, -2, "saved");
+                lua_pushinteger(L, en->mails), lua_setfield(L, -2, "mails");
+                lua_pushinteger(L, en->commands), lua_setfield(L, -2, "commands");
+        }
+        lua_callk(L, 1, 0, (lua_KContext)p, handler_end);
+        return handler_end(L, LUA_OK, (lua_KContext)p);
+}
+
+/* A nil error is nearly always a field that this message lacks: the text says how to write it. Empty when it says nothing of the kind. */
+static void hint(const char *text, char *out, size_t n)
+{
+        static const char *const maybe[] = { "list_id", "in_reply_to", "message_id", "sender", "html", "envelope_to", "account", "uid", "name" };
+        const char *field = strstr(text, "(field '");
+
+        out[0] = '\0';
+        if (!strstr(text, "nil value") && !strstr(text, "got nil"))
+                return;
+        for (size_t i = 0; field && i < sizeof maybe / sizeof *maybe; i++)
+                if (str_eq(str_make(field + 8, strcspn(field + 8, "'")), str_of(maybe[i])))
+                        snprintf(out, n, " (what a message may lack is nil: write %s.%s or \"\")", i < 8 ? "m" : "part", maybe[i]);
+        if (!field && !strstr(text, "(global '") && !strstr(text, "(method '") && !strstr(text, "(local '") && !strstr(text, "(upvalue '"))
+                snprintf(out, n, " (a header field that is absent is nil: write m:header(\"X-Spam\", \"\"))");
+}
+
+struct failure {
+        struct engine *en;
+        struct plan *plan;
+        struct handler *h;
+        int status;
+        struct err *e;
+};
+
+/* Frames of ours say nothing to who wrote the script. */
+static bool is_ours(struct str line)
+{
+        line = str_trim(line);
+        return str_starts(line, STR("(mail.")) || str_starts(line, STR("[C]: in ?")) || str_starts(line, STR("(...tail calls...)"));
+}
+
+static void keep_traceback(struct failure *f, struct str text)
+{
+        struct buf b = BUF_INIT;
+
+        while (text.n) {
+                struct str line = str_take_line(&text);
+                if (is_ours(line))
+                        continue;
+                buf_add_str(&b, line);
+                buf_add_char(&b, '\n');
+        }
+        if (!b.failed && b.n)
+                f->h->traceback = arena_str(f->plan->arena, str_make(b.p, b.n - 1));
+        buf_free(&b);
+}
+
+static int describe(lua_State *L)
+{
+        struct failure *f = lua_touserdata(L, 1);
+        lua_State *co = f->h->co;
+        const char *text;
+        char more[256];
+        size_t n;
+
+        lua_xmove(co, L, 1);
+        text = luaL_tolstring(L, -1, &n);
+        hint(text, more, sizeof more);
+        err_set(f->e, ERR_SCRIPT, "%.*s%s", STR_FMT(str_first(str_make(text, n), 700)), more);
+        luaL_traceback(L, co, NULL, 0);
+        text = lua_tolstring(L, -1, &n);
+        keep_traceback(f, str_make(text, n));
+        return 0;
+}
+
+static void fail(struct failure *f)
+{
+        struct engine *en = f->en;
+        bool passed = deadline_passed(), over = en->heap_over;
+        lua_State *before;
+        struct err ignored;
+
+        if (f->status == LUA_ERRMEM) {
+                err_set(f->e, over ? ERR_LIMIT : ERR_NOMEM, over ? "the script needs more than %llu bytes of memory (mail.limits { heap = … })"
+                        : "out of memory (the script holds %llu bytes)", (unsigned long long)(over ? en->limits.heap : en->heap));
+                lua_gc(en->L, LUA_GCCOLLECT, 0);
+                return;
+        }
+        err_set(f->e, ERR_SCRIPT, "the handler failed");
+        before = deadline_enter(en->L); /* an error object's __tostring is the script's code too */
+        if (!engine_call(en, describe, f, &ignored))
+                log_debug("describing an error: %s", ignored.text);
+        deadline_leave(before);
+        lua_sethook(en->L, NULL, 0, 0);
+        if (passed)
+                f->e->code = ERR_TIMEOUT;
+        if (!f->plan->message) /* on_finish: no event will carry it */
+                state_log_lines(LOG_ERROR, f->h->traceback);
+}
+
+static void count(struct engine *en, const struct plan *p)
+{
+        en->messages += p->message != NULL;
+        for (const struct effect *f = p->first; f; f = f->next) {
+                en->delivered += f->kind == EFFECT_DELIVER;
+                en->saved += f->kind == EFFECT_SAVE;
+                en->mails += f->kind == EFFECT_MAIL;
+                en->commands += f->kind == EFFECT_COMMAND;
+        }
+}
+
+static int close_message(lua_State *L)
+{
+        face_close_message(L, lua_touserdata(L, 1));
+        return 0;
+}
+
+/* From here on the message is the pool's: a script that kept it finds it closed. */
+static void close_plan(struct engine *en, struct plan *p)
+{
+        struct err e;
+
+        if (p->message && !engine_call(en, close_message, p, &e))
+                log_error("closing a message: %s", e.text);
+}
+
+static enum verdict go_on(struct engine *en, struct plan *p, struct handler *h, int nargs, struct err *e)
+{
+        struct failure f = { en, p, h, LUA_OK, e };
+        enum verdict v;
+        int nres;
+
+        if (!deadline_begin(h->co, en->limits.cpu, h->ticks, e))
+                return RUN_FAIL;
+        en->heap_over = false;
+        h->waiting = false;
+        f.status = lua_resume(h->co, en->L, nargs, &nres);
+        if (f.status == LUA_YIELD && h->waiting) {
+                v = RUN_WAIT;
+        } else if (f.status == LUA_YIELD) {
+                err_set(e, ERR_SCRIPT, "the handler yielded outside of a coroutine of its own");
+                v = RUN_FAIL;
+        } else if (f.status != LUA_OK) {
+                fail(&f);
+                v = RUN_FAIL;
+        } else {
+                count(en, p);
+                v = RUN_DONE;
+        }
+        if (v != RUN_WAIT)
+                give_coroutine(en, h);
+        en->failed += v == RUN_FAIL;
+        h->ticks = deadline_end();
+        face_set_current(en->L, NULL);
+        if (v != RUN_WAIT)
+                close_plan(en, p);
+        return v;
+}
+
+static enum verdict decide(void *ctx, struct plan *p, struct err *e)
+{
+        struct engine *en = ctx;
+        struct handler *h = arena_alloc(p->arena, sizeof *h);
+
+        if (!h) {
+                err_nomem(e);
+                return RUN_FAIL;
+        }
+        p->script = h;
+        if (!engine_call(en, take_coroutine, p, e))
+                return RUN_FAIL;
+        lua_pushcfunction(h->co, handler_begin);
+        lua_pushlightuserdata(h->co, p);
+        return go_on(en, p, h, 1, e);
+}
+
+static enum verdict resume(void *ctx, struct plan *p, struct err *e)
+{
+        if (!engine_call(ctx, set_current, p, e))
+                return RUN_FAIL;
+        return go_on(ctx, p, p->script, 0, e);
+}
+
+static void release(void *ctx, struct plan *p)
+{
+        struct engine *en = ctx;
+        struct handler *h = p->script;
+        struct err e;
+
+        if (h && h->co && deadline_begin(h->co, en->limits.cpu, h->ticks, &e)) { /* __close may run */
+                give_coroutine(en, h);
+                deadline_end();
+        }
+        close_plan(en, p);
+}
+
+struct script engine_script(struct engine *en)
+{
+        return (struct script){ en, decide, resume, release, decide };
+}
+
+struct str engine_traceback(const struct plan *p)
+{
+        const struct handler *h = p->script;
+
+        return h ? h->traceback : STR_NONE;
+}
