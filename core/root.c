@@ -92,6 +92,27 @@ int path_open(struct str absolute, int flags, struct err *e)
         return fd;
 }
 
+/* Best effort: what goes into the new directory is promised in the journal until it is done again. */
+static void sync_parent(void *ctx, int parent) { (void)!sys_fsync(parent, NULL); }
+
+int path_make(struct str absolute, struct err *e)
+{
+        struct err why;
+        int fd = path_open(absolute, O_RDONLY | O_DIRECTORY, &why), top;
+
+        if (fd >= 0 || why.code != ERR_ABSENT) {
+                if (fd < 0 && e)
+                        *e = why;
+                return fd;
+        }
+        top = sys_open("/", O_PATH | O_DIRECTORY, 0, e);
+        if (top < 0)
+                return -1;
+        fd = sys_mkdirs_beneath(top, str_from(absolute, 1), sync_parent, NULL, e);
+        close(top);
+        return fd;
+}
+
 /* ---- roots ----------------------------------------------------------------------------------------------------- */
 
 static bool check_root(struct root *r, struct err *e)

@@ -61,6 +61,7 @@ struct str path_join(struct str dir, struct str name, struct arena *a) MUST_CHEC
 struct str path_dir(struct str path, struct str *name);
 /* Opens an absolute path that held no symbolic link when it was recorded, and must hold none now. */
 int path_open(struct str absolute, int flags, struct err *e) MUST_CHECK;
+int path_make(struct str absolute, struct err *e) MUST_CHECK; /* a directory, made again when it is missing */
 
 /* ---- staging_dirs.c */
 int places_fd_max(void); /* a descriptor above this number is not kept */

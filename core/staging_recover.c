@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/mboxout.h"
 #include "core/mem.h"
 #include "core/staging_int.h"
 #include "core/sys.h"
@@ -71,20 +72,6 @@ static enum step keep(const struct rename_job *j, const struct err *why)
         return STEP_KEEP;
 }
 
-static int open_target(const struct rename_job *j, struct err *e)
-{
-        int fd = path_open(j->target_dir, O_RDONLY | O_DIRECTORY, e), top;
-
-        if (fd >= 0 || (e->code != ERR_ABSENT) || j->target_dir.n < 2)
-                return fd;
-        top = sys_open("/", O_PATH | O_DIRECTORY, 0, e); /* it was empty, and somebody removed it */
-        if (top < 0)
-                return -1;
-        fd = sys_mkdirs_beneath(top, str_from(j->target_dir, 1), NULL, NULL, e);
-        close(top);
-        return fd;
-}
-
 static enum step rename_staged(const struct rename_job *j, int from, int to, struct arena *a)
 {
         struct str target = j->target;
@@ -118,7 +105,7 @@ static enum step forward_from(const struct rename_job *j, int from, struct arena
                 err_sys(&why, ERR_IO, errno, "looking at it");
                 return keep(j, &why);
         }
-        to = open_target(j, &why);
+        to = path_make(j->target_dir, &why); /* it was empty, and somebody removed it */
         if (to < 0)
                 return keep(j, &why);
         step = rename_staged(j, from, to, a);
@@ -293,10 +280,26 @@ static bool clean_spooled(void *ctx, struct str name)
 
 /* ---- one run --------------------------------------------------------------------------------------------------- */
 
-static bool has_append(void *ctx, const struct append_job *j)
+struct appending {
+        struct ledger *l;
+        unsigned *recovered;
+        bool promised, ok;
+        struct err *e;
+};
+
+static bool append_row(void *ctx, const struct append_job *j)
 {
-        *(bool *)ctx = true;
-        return false;
+        struct appending *w = ctx;
+        struct err why;
+
+        if (!mboxout_append(w->l, j, true, &why)) {
+                log_warn("could not finish delivering into %.*s (it is tried again at each start): %s", STR_FMT(j->path), why.text);
+                w->promised = true;
+                return true;
+        }
+        ++*w->recovered;
+        w->ok = ledger_append_done(w->l, j->id, w->e);
+        return w->ok;
 }
 
 /* With nothing promised and nothing spooled the run is forgotten. */
@@ -318,12 +321,13 @@ static bool end_run(struct ledger *l, int spool, int dir, struct str id, bool pr
 static bool recover_locked(struct ledger *l, int spool, int dir, struct str id, bool scan, unsigned *recovered, struct err *e)
 {
         struct map *kept = map_new();
-        bool promised = false, ok = kept ? true : err_nomem(e);
+        struct appending appends = { l, recovered, false, true, e };
+        bool promised, ok = kept ? true : err_nomem(e);
 
-        ok = ok && roll_forward(l, id, kept, recovered, e) && ledger_appends(l, id, has_append, &promised, e);
+        ok = ok && roll_forward(l, id, kept, recovered, e) && ledger_appends(l, id, append_row, &appends, e) && appends.ok;
         if (ok && dir >= 0 && scan)
                 ok = clean_noted(dir, id, kept, e);
-        promised = promised || (kept && map_count(kept) > 0);
+        promised = appends.promised || (kept && map_count(kept) > 0);
         map_free(kept, NULL);
         if (ok && dir >= 0)
                 return end_run(l, spool, dir, id, promised, e);
