@@ -1,0 +1,159 @@
+#pragma weak outbox_send /* until core/outbox.c has landed */
+/* mailmill [run]: a script over its sources, then what may leave leaves. */
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "core/log.h"
+#include "core/outbox.h"
+#include "core/supervise.h"
+#include "lua/cli.h"
+#include "lua/report.h"
+
+struct running {
+        const struct options *o;
+        struct engine *engine;
+        struct script inner;      /* the engine's callbacks */
+        struct report *report;
+        struct run_config config;
+        struct ledger *ledger;
+};
+
+/* A handler may print: the progress lines leave the screen first. */
+static enum verdict decide(void *ctx, struct plan *p, struct err *e)
+{
+        struct running *r = ctx;
+
+        report_clear(r->report);
+        return r->inner.decide(r->inner.ctx, p, e);
+}
+
+static enum verdict resume(void *ctx, struct plan *p, struct err *e)
+{
+        struct running *r = ctx;
+
+        report_clear(r->report);
+        return r->inner.resume(r->inner.ctx, p, e);
+}
+
+static enum verdict finish(void *ctx, struct plan *p, struct err *e)
+{
+        struct running *r = ctx;
+
+        report_clear(r->report);
+        return r->inner.finish(r->inner.ctx, p, e);
+}
+
+static void release(void *ctx, struct plan *p)
+{
+        struct running *r = ctx;
+
+        r->inner.release(r->inner.ctx, p);
+}
+
+static bool note_ready(void *ctx, const struct outbox_item *i)
+{
+        bool *command = ctx;
+
+        *command = i->kind == OUTBOX_COMMAND;
+        return !*command;
+}
+
+/* What is ready leaves: mail where a smarthost is known, commands always. */
+static bool send_ready(struct running *r, struct outbox_result *sent, struct err *e)
+{
+        bool command = false;
+
+        if (!ledger_outbox(r->ledger, 1u << OUTBOX_READY, note_ready, &command, e))
+                return false;
+        if (!command && r->config.host_n == 0)
+                return true;
+        if (outbox_send(r->ledger, r->config.hosts, r->config.host_n, false, sent, e))
+                return true;
+        if (e->code != ERR_BUSY)
+                return false;
+        log_info("the outbox is being sent by another process");
+        return true;
+}
+
+static int code_of(const struct run_result *res, const struct outbox_result *sent)
+{
+        if (res->sources_failed || res->worst != ERR_NONE)
+                return err_exit_code(res->worst == ERR_NONE ? ERR_IO : res->worst);
+        if (res->held || res->undone || res->stopped)
+                return EX_TEMPFAIL;
+        return sent->dead ? EX_UNAVAILABLE : EX_OK;
+}
+
+static int run_and_send(struct running *r)
+{
+        struct run_result res = { 0 };
+        struct outbox_result sent = { 0 };
+        struct err e = { 0 };
+        struct run_hooks hooks = report_hooks(r->report);
+        struct script script = { r, decide, resume, release, finish };
+        bool ok = run_all(&r->config, &script, &hooks, r->ledger, &res, &e), outgoing;
+        int code = ok ? EX_OK : err_exit_code(e.code);
+
+        report_clear(r->report);
+        outgoing = ok && !r->config.dry && !run_stopped();
+        if (outgoing && !send_ready(r, &sent, &e)) {
+                code = err_exit_code(e.code);
+                log_error("sending the outbox: %s", e.text);
+        }
+        report_end(r->report, &res, outgoing ? &sent : NULL);
+        if (!ok && !res.sources_failed && res.worst == ERR_NONE)
+                return code; /* the run has said why */
+        return code != EX_OK ? code : code_of(&res, &sent);
+}
+
+static int with_report(struct running *r)
+{
+        const struct options *o = r->o;
+        struct report_options ro = { .dry = o->dry, .json = o->json, .verbose = o->verbose, .quiet = o->quiet };
+        struct err e = { 0 };
+        int code;
+
+        r->report = report_new(&ro);
+        if (!r->report)
+                return err_nomem(&e) ? EX_OSERR : cli_fail(&e);
+        r->ledger = cli_ledger(o, o->dry, &e);
+        code = r->ledger ? run_and_send(r) : cli_fail(&e);
+        ledger_close(r->ledger);
+        report_free(r->report);
+        return code;
+}
+
+static int worker(void *ctx)
+{
+        struct running r = { .o = ctx };
+        struct err e = { 0 };
+        int code = EX_OK;
+
+        if (!cli_listen(&e))
+                return cli_fail(&e);
+        r.engine = cli_script(r.o, false, &code);
+        if (!r.engine)
+                return code;
+        r.inner = engine_script(r.engine);
+        if (hand_restarted())
+                log_warn("the script begins afresh: its global variables are as at the start");
+        if (!cli_config(r.o, r.engine, &r.config, &e) || !cli_sources(r.o, r.engine, &r.config, &e))
+                code = cli_fail(&e);
+        else if (engine_rule_count(r.engine) == 0 && r.config.account_n == 0)
+                code = cli_usage("%s has neither mail.rule nor mail.on_message: there is nothing to decide", r.o->script);
+        else
+                code = with_report(&r);
+        engine_free(r.engine);
+        fflush(stdout);
+        return code;
+}
+
+int cmd_run(struct options *o)
+{
+        if (!o->script && !o->code)
+                return cli_usage("which script? mailmill [run] SCRIPT [SOURCE…]");
+        if (o->again && o->failed)
+                return cli_usage("--again and --failed ask for different messages");
+        return supervise(worker, o);
+}
