@@ -16,7 +16,7 @@ struct smarthost {
         bool insecure;
         struct str auth;       /* only this mechanism; empty: best */
         struct str helo;       /* empty: the host's name */
-        int timeout_ms;
+        int timeout_ms;        /* for any answer; 0: what RFC 5321 4.5.3.2 says, 5 min for most and 10 for the final dot's */
 };
 
 struct smtp_recipient {
@@ -26,14 +26,18 @@ struct smtp_recipient {
 };
 
 struct smtp;
-struct smtp *smtp_connect(const struct smarthost *h, struct err *e) MUST_CHECK; /* connected, TLS, EHLO, logged in */
-/* Over an open conversation (tests): greeting, EHLO, STARTTLS, AUTH as the smarthost says. Owns l. */
+/* Connected, TLS, EHLO, logged in. The smarthost must outlive the session. ERR_AUTH is final: the password was refused; ERR_TLS: nothing secret was
+ * sent. */
+struct smtp *smtp_connect(const struct smarthost *h, struct err *e) MUST_CHECK;
+/* Over an open conversation (tests): greeting, EHLO, STARTTLS, AUTH as the smarthost says. Owns l, also after failure. */
 struct smtp *smtp_new(struct lines *l, const struct smarthost *h, struct err *e) MUST_CHECK;
-/* Sends one mail: bytes in LF form become CRLF (bare CR and bare LF normalised), dot-stuffed. Fills each recipient's result. True when the
- * transaction came to its end (whatever the results); false when the session is lost: then results say what is known. sender empty: <>. 8-bit to a server without
- * 8BITMIME and lines over 998 are refused with ERR_REFUSED before DATA. */
+/* Sends one mail: bytes in LF form become CRLF (bare CR and bare LF normalised), dot-stuffed. sender empty: <>. Fills each recipient's
+ * result; SMTP_OPEN is one of whom nothing was learnt: try again. True when the transaction came to its end, whatever the results.
+ * False with ERR_REFUSED: refused here before DATA, for all (8-bit to a server without 8BITMIME, a line over 998 bytes, NUL, larger
+ * than the server takes, a bad sender). False otherwise: the mail could not be read, or the session is lost. */
 bool smtp_send(struct smtp *s, struct str sender, struct smtp_recipient *to, size_t n, struct range mail, struct arena *a,
                struct err *e) MUST_CHECK;
+bool smtp_usable(const struct smtp *s); /* another mail may follow */
 void smtp_close(struct smtp *s); /* QUIT, whatever the answer; may be NULL */
 
 #endif
