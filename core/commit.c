@@ -5,10 +5,24 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "core/mboxout.h"
 #include "core/mem.h"
 #include "core/sys.h"
 
 /* ---- step 5: staging ---- */
+
+/* The From_ line says who sent it and when it came, as far as its source knew. */
+static bool stage_mbox(struct committer *c, struct plan *p, struct effect *f, struct mail_stream *s, struct err *e)
+{
+        const struct origin *o = p->message ? message_origin(p->message) : NULL;
+        int64_t when = o && o->time ? o->time : o && o->fetched ? o->fetched : c->now;
+
+        if (!mboxout_stage(c->staging, f->root, f->path, mail_stream_feed(s), o ? o->envelope_from : STR_NONE, when, &f->append,
+                           &f->spool_fd, p->arena, e))
+                return false;
+        f->spool = f->append.staged;
+        return true;
+}
 
 static bool stage_stream(struct committer *c, struct plan *p, struct effect *f, struct mail_stream *s, struct err *e)
 {
@@ -19,7 +33,7 @@ static bool stage_stream(struct committer *c, struct plan *p, struct effect *f, 
                 return false;
         switch (f->kind) {
         case EFFECT_DELIVER:
-                ok = f->mbox ? staging_spool(c->staging, mail_stream_feed(s), &f->spool, &f->spool_fd, p->arena, e)
+                ok = f->mbox ? stage_mbox(c, p, f, s, e)
                              : staging_maildir(c->staging, f->root, f->path, flags, mail_stream_feed(s), &f->staged, p->arena, e);
                 f->is_staged = ok && !f->mbox;
                 break;
@@ -264,6 +278,8 @@ static bool record_effects(struct committer *c, struct item *it, struct err *e)
         for (struct effect *f = it->plan->first; f; f = f->next) {
                 if (f->is_staged && !record_rename(c, f, e))
                         return false;
+                if (f->kind == EFFECT_DELIVER && f->mbox && !ledger_append_add(c->ledger, &f->append, e))
+                        return false;
                 if ((f->kind == EFFECT_MAIL || f->kind == EFFECT_COMMAND) && !record_outward(c, it, f, e))
                         return false;
         }
@@ -333,9 +349,17 @@ static bool record_held(struct committer *c, struct item *it, struct err *e)
         return ledger_mark_put(c->ledger, &m, e);
 }
 
+static bool appends_done(struct committer *c, struct err *e)
+{
+        for (size_t i = 0; i < c->appended_n; i++)
+                if (!ledger_append_done(c->ledger, c->appended[i], e))
+                        return false;
+        return true;
+}
+
 static bool record(struct committer *c, struct item *const *items, size_t n, struct err *e)
 {
-        if (!ledger_rename_done(c->ledger, c->finished, c->finished_n, e))
+        if (!ledger_rename_done(c->ledger, c->finished, c->finished_n, e) || !appends_done(c, e))
                 return false;
         for (size_t i = 0; i < n; i++) {
                 struct item *it = items[i];
@@ -396,6 +420,32 @@ static bool remember_finished(struct committer *c, const struct lists *l, struct
         return true;
 }
 
+static bool remember_appended(struct committer *c, int64_t id, struct err *e)
+{
+        if (c->appended_n == c->appended_cap) {
+                size_t cap = c->appended_cap ? 2 * c->appended_cap : 16;
+                int64_t *p = mem_resize(c->appended, cap * sizeof *p);
+
+                if (!p)
+                        return err_nomem(e);
+                c->appended = p;
+                c->appended_cap = cap;
+        }
+        c->appended[c->appended_n++] = id;
+        return true;
+}
+
+/* What could not be appended stays in the journal: the end of the run tries again, and so does each start. */
+static bool append_all(struct committer *c, struct item *const *items, size_t n, struct err *e)
+{
+        for (size_t i = 0; i < n; i++)
+                for (struct effect *f = items[i]->hold ? NULL : items[i]->plan->first; f; f = f->next)
+                        if (f->kind == EFFECT_DELIVER && f->mbox &&
+                            !(mboxout_append(c->ledger, &f->append, false, e) && remember_appended(c, f->append.id, e)))
+                                return false;
+        return true;
+}
+
 /* What the account, the script and an inbox of false say about the server's copy. */
 static void conclude(struct committer *c, struct item *it)
 {
@@ -438,10 +488,10 @@ size_t commit_batch(struct committer *c, struct item *const *items, size_t n, bo
         }
         for (size_t i = 0; i < free_n; i++)
                 close_spools(items[i]);
-        c->finished_n = 0;
+        c->finished_n = c->appended_n = 0;
         /* Committed: whatever happens from here on, the next start finishes it; but no DELE goes out before the names stand. */
         if (!staging_publish(c->staging, l.staged, l.staged_n, took, &(struct taking){ c, &l }, &later) ||
-            !remember_finished(c, &l, &later)) {
+            !remember_finished(c, &l, &later) || !append_all(c, items, free_n, &later)) {
                 *e = later;
                 *retry = false;
                 for (size_t i = 0; i < free_n; i++) {
@@ -459,8 +509,11 @@ size_t commit_batch(struct committer *c, struct item *const *items, size_t n, bo
 
 bool commit_close(struct committer *c, struct err *e)
 {
-        bool ok = c->finished_n == 0 || ledger_rename_done(c->ledger, c->finished, c->finished_n, e);
+        bool ok = (c->finished_n == 0 || ledger_rename_done(c->ledger, c->finished, c->finished_n, e)) && appends_done(c, e);
 
+        mem_free(c->appended);
+        c->appended = NULL;
+        c->appended_n = c->appended_cap = 0;
         mem_free(c->finished);
         c->finished = NULL;
         c->finished_n = c->finished_cap = 0;

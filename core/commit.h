@@ -39,6 +39,8 @@ struct committer {
         /* Renames known to be finished; they leave the journal with the next transaction. */
         int64_t *finished;
         size_t finished_n, finished_cap;
+        int64_t *appended; /* appends likewise */
+        size_t appended_n, appended_cap;
 };
 
 enum { ATTEMPTS_MAX = 3 }; /* failures of one script before a message is quarantined */

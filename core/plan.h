@@ -40,6 +40,7 @@ struct effect {
         /* staging fills in */
         struct staged staged;
         bool is_staged;
+        struct append_job append;        /* deliver, mbox */
         struct str spool;
         int spool_fd;                    /* -1: none */
         struct str action;               /* hex */

@@ -175,7 +175,7 @@ TEST(recovery_finds_any_part)
         static const char whole[] = FROM_LINE "Subject: x\n\n>From here\nto there\n\n";
         static const char old[] = "From o Mon Nov 23 05:41:00 2026\n\nold\n\n", other[] = "From p Mon Nov 23 05:41:00 2026\n\nother\n\n";
         struct append_job j;
-        char box[1024], want[1024];
+        char box[1024], want[2048];
         int fd;
 
         fresh();
