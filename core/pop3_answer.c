@@ -191,6 +191,21 @@ static bool got_body(struct fetch *f, struct mail *m, struct body *b, struct mes
         return take_message(f, m, b, out, e);
 }
 
+/* An answer that is missing makes each later one stand for the message before it, and DELE would then hit mail that nobody has read. Where sizes
+ * are otherwise exact, a message that has its successor's size gives it away. */
+static bool slipped(struct fetch *f, const struct mail *m, const struct body *b)
+{
+        const struct flight *next = &f->ring[(f->fly_head + 1) % (WINDOW_COMMANDS + 1)];
+        uint64_t got = b->wire >= 3 ? b->wire - 3 : 0;
+
+        if (got == m->size) {
+                f->exact++;
+                return false;
+        }
+        f->inexact++;
+        return f->fly_n > 1 && next->kind == FLY_RETR && f->mails[next->mail].size == got && f->exact > 16 * (f->inexact - 1);
+}
+
 static bool retr_answer(struct fetch *f, const struct reply *r, struct message **out, bool *doubtful, struct err *e)
 {
         uint32_t i = head(f)->mail;
@@ -207,6 +222,10 @@ static bool retr_answer(struct fetch *f, const struct reply *r, struct message *
         }
         if (!body_read(f, m->size, &b, doubtful, e))
                 return err_in(e, "fetching message %u", m->number);
+        if (!*doubtful && slipped(f, m, &b)) {
+                *doubtful = true;
+                body_free(&b);
+        }
         if (*doubtful)
                 return true;
         land(f);

@@ -22,7 +22,8 @@ static struct pop3 *greet(struct fetch *f, struct err *e)
                 return NULL;
         if (acc->tls == TLS_IMPLICIT) {
                 struct tls_options o = {
-                        .host = acc->host, .verify_as = acc->verify_as, .ca_file = acc->ca_file, .pin = acc->pin, .insecure = acc->insecure,
+                        .host = acc->host, .verify_as = acc->verify_as, .ca_file = acc->ca_file, .pin = acc->pin,
+                        .insecure = acc->insecure,
                 };
                 s = tls_connect(fd, &o, sys_mono_ms() + LOGIN_MS, e);
         } else {
@@ -97,8 +98,8 @@ static bool open_patiently(struct fetch *f, struct err *e)
 static void say_expire(struct fetch *f)
 {
         if (f->p->capa.expire_zero && f->session == 1 && f->acc->leave != LEAVE_NEVER)
-                log_warn("%.*s: this server deletes whatever was fetched when the session ends (EXPIRE 0): leaving mail there can't be honoured",
-                         STR_FMT(f->s.name));
+                log_warn("%.*s: this server deletes whatever was fetched when the session ends (EXPIRE 0): leaving mail there "
+                         "can't be honoured", STR_FMT(f->s.name));
 }
 
 bool fetch_connect(struct fetch *f, struct err *e)

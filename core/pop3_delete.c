@@ -184,8 +184,9 @@ bool fetch_finish(struct source *s, struct err *e)
                 fetch_learn(f, sizes_differ_flag);
         ok = ok && forget_old(f, e);
         if (ok && f->troubles > 0) {
-                *e = f->trouble;
-                ok = f->troubles == 1 ? false : err_in(e, "%llu messages could not be fetched, the first", (unsigned long long)f->troubles);
+                if (e)
+                        *e = f->trouble;
+                ok = f->troubles > 1 && err_in(e, "%llu messages could not be fetched, the first", (unsigned long long)f->troubles);
         }
         return ok || err_in(e, "%.*s", STR_FMT(f->s.name));
 }

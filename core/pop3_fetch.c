@@ -133,7 +133,8 @@ static bool no_pipeline_flag(struct ledger_account *la)
 
 static void distrust(struct fetch *f)
 {
-        log_warn("%.*s: the server's answers to pipelined commands run into each other: from now on one command at a time", STR_FMT(f->s.name));
+        log_warn("%.*s: the server's answers to pipelined commands run into each other: from now on one command at a time",
+                 STR_FMT(f->s.name));
         f->single = true;
         fetch_learn(f, no_pipeline_flag);
         fetch_drop_session(f);

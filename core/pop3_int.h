@@ -124,6 +124,7 @@ struct fetch {
         uint64_t limit, asked;      /* messages being RETRieved or handed out, of at most limit (0: no limit) */
         uint64_t given;             /* handed out */
         unsigned agree, differ;     /* sizes against bytes (W19) */
+        uint64_t exact, inexact;    /* the same, to the byte */
         uint64_t troubles;          /* messages that could not be had */
         struct err trouble;         /* the first of them */
 };

@@ -286,11 +286,13 @@ static bool list_all(struct pop3 *p, struct listing *l, struct uidl *u, struct e
         if (!due(p, "STAT", e) || !ask_stat(p, &count, &known, e) || !due(p, "LIST", e) || !read_list(p, l, e))
                 return false;
         if (known && count > 0 && l->n == 0)
-                return err_set(e, ERR_PROTO, "LIST is empty, but STAT says %llu messages: the list is incomplete", (unsigned long long)count);
+                return err_set(e, ERR_PROTO, "LIST is empty, but STAT says %llu messages: the list is incomplete",
+                               (unsigned long long)count);
         if (known && count != l->n)
                 log_info("pop3: STAT says %llu messages, LIST has %zu", (unsigned long long)count, l->n);
         u->n = l->n;
-        return make_items(l, &u->items, u->a, e) && due(p, "UIDL", e) && read_uidl(p, u, e) && count_occurrences(u->items, u->n, e);
+        return make_items(l, &u->items, u->a, e) && due(p, "UIDL", e) && read_uidl(p, u, e) &&
+               count_occurrences(u->items, u->n, e);
 }
 
 bool pop3_list(struct pop3 *p, struct pop3_item **items, size_t *n, struct arena *a, struct err *e)

@@ -59,47 +59,43 @@ static enum verdict end_of_sasl(const struct sasl *s, const char *name, bool ok,
         return proved || e->code != ERR_AUTH ? LOGIN_FAILED : LOGIN_NEXT;
 }
 
+/* Our answer to one challenge. */
+static bool answer_turn(struct pop3 *p, struct sasl *s, struct str challenge, bool *proved, struct err *e)
+{
+        struct buf answer = BUF_INIT;
+        bool proof = false;
+        bool ok = sasl_step(s, challenge, &answer, &proof, e) && send_answer(p, &answer, e);
+
+        *proved |= proof;
+        if (answer.p)
+                mem_wipe(answer.p, answer.cap);
+        buf_free(&answer);
+        return ok;
+}
+
 /* The initial response is never sent along with AUTH: a server that announces a mechanism and then refuses it has not seen the secret, so
  * the next one may be tried. */
 static enum verdict run_sasl(struct pop3 *p, const char *name, struct sasl *s, struct err *e)
 {
-        bool proved = false, more = false, ok = false, proof;
-        struct buf answer = BUF_INIT;
+        bool proved = false, more = false, ok = false;
         struct str text = STR_NONE;
-        enum verdict v = LOGIN_FAILED;
 
         if (!pop3_send(p, e, "AUTH %s", name))
                 return LOGIN_FAILED;
-        for (int i = 0;; i++) {
+        for (int i = 0; i < SASL_STEPS_MAX; i++) {
                 if (!read_turn(p, &more, &ok, &text, e))
-                        break;
-                if (!more && !(i == 0 && ok)) { /* "+OK" where the first "+" is due is accepted */
-                        v = end_of_sasl(s, name, ok, proved, text, e);
-                        break;
-                }
-                if (!more)
+                        return LOGIN_FAILED;
+                if (!more && !(i == 0 && ok)) /* "+OK" where the first "+" is due is accepted */
+                        return end_of_sasl(s, name, ok, proved, text, e);
+                if (!more || (i == 0 && sasl_client_first(s)))
                         text = STR_NONE;
-                if (i == SASL_STEPS_MAX) {
-                        err_set(e, ERR_PROTO, "%s: more than %d challenges", name, SASL_STEPS_MAX);
-                        break;
-                }
-                if (answer.p)
-                        mem_wipe(answer.p, answer.cap);
-                buf_clear(&answer);
-                if (i == 0 && sasl_client_first(s))
-                        text = STR_NONE;
-                if (!sasl_step(s, text, &answer, &proof, e)) {
+                if (!answer_turn(p, s, text, &proved, e)) {
                         err_in(e, "%s", name);
-                        break;
+                        return LOGIN_FAILED;
                 }
-                proved |= proof;
-                if (!send_answer(p, &answer, e))
-                        break;
         }
-        if (answer.p)
-                mem_wipe(answer.p, answer.cap);
-        buf_free(&answer);
-        return v;
+        err_set(e, ERR_PROTO, "%s: more than %d challenges", name, SASL_STEPS_MAX);
+        return LOGIN_FAILED;
 }
 
 static enum verdict try_sasl(struct pop3 *p, const char *name, const struct account *acc, struct str password, struct err *e)

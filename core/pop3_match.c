@@ -447,7 +447,8 @@ bool fetch_match(struct fetch *f, const struct pop3_item *items, size_t n, struc
         bool ok = twins || err_nomem(e);
 
         f->todo.n = f->dele.n = f->todo.head = f->dele.head = 0;
-        ok = ok && note_twins(twins, items, n, e) && (f->listed ? second_match(f, twins, items, n, e) : first_match(f, twins, items, n, e));
+        ok = ok && note_twins(twins, items, n, e) &&
+             (f->listed ? second_match(f, twins, items, n, e) : first_match(f, twins, items, n, e));
         map_free(twins, NULL);
         return ok;
 }

@@ -53,7 +53,8 @@ void fetch_learn(struct fetch *f, bool flag(struct ledger_account *la))
 
         if (!flag(&f->la) || f->o.dry || !a)
                 return;
-        if (!ledger_account(f->ledger, f->la.name, f->la.mailbox, &now, a, &e) || (flag(&now) && !ledger_account_save(f->ledger, &now, &e)))
+        if (!ledger_account(f->ledger, f->la.name, f->la.mailbox, &now, a, &e) ||
+            (flag(&now) && !ledger_account_save(f->ledger, &now, &e)))
                 log_warn("%.*s: %s", STR_FMT(f->s.name), e.text);
 }
 

@@ -60,7 +60,8 @@ static bool do_capa(struct talk *t, struct str arg)
 {
         bool stls = guarded(t) && !t->box, login = !guarded(t);
 
-        return say(t, "+OK") && say(t, "TOP") && say(t, "UIDL") && say(t, "RESP-CODES") && say(t, "PIPELINING") && say(t, "EXPIRE NEVER") &&
+        return say(t, "+OK") && say(t, "TOP") && say(t, "UIDL") && say(t, "RESP-CODES") && say(t, "PIPELINING") &&
+               say(t, "EXPIRE NEVER") &&
                (!login || (say(t, "USER") && say(t, "SASL PLAIN"))) && (!stls || say(t, "STLS")) &&
                say(t, "IMPLEMENTATION mailmill " MAILMILL_VERSION) && end_list(t);
 }

@@ -769,6 +769,43 @@ TEST(large_messages_go_to_a_file)
         twice(&q, &r, "large, sizes wrong", true);
 }
 
+static int silent_once(struct peer *p, const char *verb, unsigned a)
+{
+        return strcmp(verb, "RETR") == 0 && a == 2 && p->count++ == 0; /* no answer */
+}
+static int silent_inside(struct peer *p, const char *verb, unsigned a)
+{
+        if (p->count > 0 && strcmp(verb, "greeting") != 0)
+                return p->count == 1; /* nor to what follows in this session */
+        if (strcmp(verb, "greeting") == 0 && p->count > 0)
+                p->count = 2;
+        if (strcmp(verb, "RETR") != 0 || a != 2 || p->count > 0)
+                return 0;
+        p->count = 1;
+        peer_say(p, "+OK\r\nFrom: ");
+        return 1;
+}
+
+/* P01, P34: a deadline, then a new session. */
+TEST(a_server_falls_silent)
+{
+        for (int i = 0; i < 4; i++) {
+                struct peer p = { .odd = i / 2 ? silent_inside : silent_once, .no_pipelining = i % 2 };
+                struct run_options r = { .leave = LEAVE_ALWAYS, .timeout_ms = 300 };
+                struct state s;
+                struct got g;
+
+                fill(&p);
+                NEED(state_open(&s));
+                NEED(peer_start(&p));
+                g = run_over(p.port, &s, &r);
+                CHECK(g.ok && all_four(&g) && p.sessions == 2);
+                give_back(&g);
+                peer_stop(&p);
+                state_close(&s);
+        }
+}
+
 /* A server's migration: new UIDs for the same messages. */
 TEST(all_uids_change)
 {
