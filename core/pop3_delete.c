@@ -167,8 +167,10 @@ static bool retr_in_flight(const struct fetch *f)
 bool fetch_finish(struct source *s, struct err *e)
 {
         struct fetch *f = (struct fetch *)s;
+        struct err unheard;
         bool ok = true;
 
+        e = e ? e : &unheard; /* what to do next depends on its code */
         f->finishing = true;
         if (retr_in_flight(f))
                 fetch_drop_session(f); /* messages on their way that nobody will take: no QUIT */
@@ -184,8 +186,7 @@ bool fetch_finish(struct source *s, struct err *e)
                 fetch_learn(f, sizes_differ_flag);
         ok = ok && forget_old(f, e);
         if (ok && f->troubles > 0) {
-                if (e)
-                        *e = f->trouble;
+                *e = f->trouble;
                 ok = f->troubles > 1 && err_in(e, "%llu messages could not be fetched, the first", (unsigned long long)f->troubles);
         }
         return ok || err_in(e, "%.*s", STR_FMT(f->s.name));

@@ -56,7 +56,7 @@ static enum verdict end_of_sasl(const struct sasl *s, const char *name, bool ok,
         if (ok)
                 return LOGIN_DONE;
         pop3_refused(&r, ERR_AUTH, e, name);
-        return proved || e->code != ERR_AUTH ? LOGIN_FAILED : LOGIN_NEXT;
+        return proved || pop3_refusal_code(text, ERR_AUTH) != ERR_AUTH ? LOGIN_FAILED : LOGIN_NEXT;
 }
 
 /* Our answer to one challenge. */

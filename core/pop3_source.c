@@ -90,7 +90,9 @@ struct arena *fetch_scratch(struct fetch *f, struct err *e)
 static bool source_next(struct source *s, struct message **out, struct err *e)
 {
         struct fetch *f = (struct fetch *)s;
+        struct err unheard;
 
+        e = e ? e : &unheard; /* what to do next depends on its code */
         *out = NULL;
         if (f->failed)
                 return true;

@@ -271,7 +271,7 @@ static inline char *message_bytes(struct message *m)
         uint64_t at = 0;
         ssize_t n;
 
-        while (at < r.n && (n = range_read(r, at, p + at, (size_t)(r.n - at), &e)) > 0)
+        while (p && at < r.n && (n = range_read(r, at, p + at, (size_t)(r.n - at), &e)) > 0)
                 at += (uint64_t)n;
         return p;
 }
@@ -315,9 +315,13 @@ static inline struct got run_over(unsigned port, struct state *s, const struct r
         if (r->memory)
                 lim.memory_message = r->memory;
         acc.password = secret_literal(str_of(r->password ? r->password : "pw"));
-        if (!ledger_account(s->l, acc.name, STR("me@127.0.0.1"), &la, s->a, &g.e))
+        src = NULL;
+        if (ledger_account(s->l, acc.name, STR("me@127.0.0.1"), &la, s->a, &g.e))
+                src = pop3_source(&acc, &la, s->l, &lim, s->dir, &o, &g.e);
+        if (!src) {
+                secret_unref(acc.password);
                 return g;
-        src = pop3_source(&acc, &la, s->l, &lim, s->dir, &o, &g.e);
+        }
         for (;;) {
                 struct message *m = NULL;
                 struct outcome out;

@@ -203,6 +203,32 @@ TEST(whole_cut_and_dripped)
         }
 }
 
+TEST(every_allocation_fails_once)
+{
+        struct str in = STR("+OK hi\r\n+OK\r\nUIDL\r\nPIPELINING\r\nSASL PLAIN\r\n.\r\n+ \r\n+OK\r\n+OK 2 320\r\n+OK 2 messages\r\n1 120\r\n2 200\r\n.\r\n"
+                            "+OK\r\n1 whqtswO00WBw418f9t5JxYwZ\r\n2 QhdPYR:00WBw1Ph7x7\r\n.\r\n+OK bye\r\n");
+        struct account a = account(STR_NONE);
+        bool ok = false;
+
+        for (size_t n = 1; !ok && n < 1000; n++) {
+                struct arena *arena = arena_new(0);
+                struct pop3_item *items;
+                struct err e = { 0 };
+                struct pop3 *p;
+                size_t count;
+
+                mem_fail_at(n);
+                p = session(in, NULL, 0, 0, &e);
+                ok = p && pop3_capabilities(p, NULL, &e) && pop3_login(p, &a, &e) && pop3_list(p, &items, &count, arena, &e);
+                mem_fail_at(0);
+                CHECK(ok || e.code == ERR_NOMEM);
+                pop3_free(p);
+                arena_free(arena);
+        }
+        CHECK(ok);
+        secret_unref(a.password);
+}
+
 static bool list(struct str answers, struct pop3_item **items, size_t *n, struct arena *a, struct err *e)
 {
         struct buf in = BUF_INIT;
