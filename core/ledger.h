@@ -138,6 +138,8 @@ bool ledger_outbox(struct ledger *l, unsigned states, bool (*f)(void *ctx, const
 bool ledger_outbox_get(struct ledger *l, int64_t id, struct outbox_item *out, bool *found, struct arena *a, struct err *e) MUST_CHECK;
 /* Counts a try. */
 bool ledger_outbox_retry(struct ledger *l, int64_t id, enum outbox_state state, int64_t next_try, struct str answer, struct err *e) MUST_CHECK;
+/* The same without counting one: before a try that may happen only once, so that a crash in its middle leaves the truth. */
+bool ledger_outbox_state(struct ledger *l, int64_t id, enum outbox_state state, struct str answer, struct err *e) MUST_CHECK;
 /* One recipient's last word (it leaves recipients when done); done is accepted when the answer is empty or begins with 2, else refused. */
 bool ledger_outbox_recipient(struct ledger *l, int64_t id, struct str recipient, bool done, struct str answer, struct err *e) MUST_CHECK;
 /* Recipients with their last answers: state 0 open, 1 accepted, 2 refused. */

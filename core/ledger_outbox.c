@@ -215,6 +215,17 @@ bool ledger_outbox_retry(struct ledger *l, int64_t id, enum outbox_state state, 
         return query_run(&q);
 }
 
+bool ledger_outbox_state(struct ledger *l, int64_t id, enum outbox_state state, struct str answer, struct err *e)
+{
+        struct query q;
+
+        query_open(&q, l, "changing the outbox", "UPDATE outbox SET state = ?, answer = ? WHERE id = ?", e);
+        query_int(&q, state);
+        query_bytes(&q, answer);
+        query_int(&q, id);
+        return query_run(&q);
+}
+
 /* Done is accepted unless the answer says no. */
 static int recipient_state(bool done, struct str answer)
 {

@@ -53,6 +53,8 @@ static void settle(struct sending *w, size_t i, int result, struct str answer)
 {
         w->to[i].result = result;
         w->to[i].answer = arena_str(w->a, answer);
+        if (!w->to[i].answer.p) /* a yes must stay a yes, and a no a no, also without memory for its words */
+                w->to[i].answer = result == SMTP_ACCEPTED ? STR("250") : STR("no memory for the answer");
 }
 
 static bool envelope_fits(struct sending *w)

@@ -324,6 +324,7 @@ static int say_text(struct peer *p, const char *verb, const char *arg)
                 return CUT;
         }
         peer_say(p, "%s", reply_text);
+        p->begun |= strcmp(verb, "MAIL") == 0;
         return 1;
 }
 
