@@ -35,12 +35,21 @@ obj   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(sort $(wildcard tests/unit/test_*.c)))
 
 .PHONY: all
-all: $(BUILD)/mailmill
+all: $(BUILD)/mailmill $(BUILD)/mailmill.1
 
 # The library modules in Lua, built in.
-$(BUILD)/embedded.c: lua/embed.lua $(MODS)
+$(BUILD)/embedded.c: lua/embed.lua $(MODS) $(BUILD)/api.lua
 	@mkdir -p $(@D)
-	lua5.4 lua/embed.lua $@ $(MODS)
+	lua5.4 lua/embed.lua $@ $(MODS) $(BUILD)/api.lua
+
+# The names that `mailmill check` knows, from the documentation of the bindings; and the man page.
+$(BUILD)/api.lua: lua/doc.lua $(LUA) $(MODS)
+	@mkdir -p $(@D)
+	lua5.4 lua/doc.lua api $@
+
+$(BUILD)/mailmill.1: lua/doc.lua lua/README.md lua/options.c lua/main.c Makefile
+	@mkdir -p $(@D)
+	lua5.4 lua/doc.lua man $@
 
 $(BUILD)/embedded.o: $(BUILD)/embedded.c
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<

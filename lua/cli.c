@@ -110,8 +110,13 @@ static bool check(const struct options *o, const char *init, struct err *e)
 {
         struct engine_options eo = { .allow = o->allow };
         struct check c = { o, { init, o->script }, 0 };
-        struct engine *en = engine_new(&eo, e);
-        bool ok = en && engine_call(en, check_texts, &c, e);
+        struct engine *en;
+        bool ok;
+
+        if (o->script && access(o->script, R_OK) != 0)
+                return err_sys(e, ERR_IO, errno, "opening %s", o->script);
+        en = engine_new(&eo, e);
+        ok = en && engine_call(en, check_texts, &c, e);
 
         engine_free(en);
         if (ok && c.problems)
@@ -146,7 +151,12 @@ static int prepare_options(lua_State *L)
 {
         struct answer *a = lua_touserdata(L, 1);
 
+        char *cwd = getcwd(NULL, 0);
+
         push_options_module(L);
+        lua_pushstring(L, cwd ? cwd : "");
+        free(cwd);
+        lua_setfield(L, -2, "cwd");
         lua_pushstring(L, a->o->script_name ? a->o->script_name : "-e");
         lua_setfield(L, -2, "command");
         lua_pushboolean(L, a->dry_check);

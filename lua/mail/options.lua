@@ -2,8 +2,8 @@
 
 local prim = require "mail.primitives"
 
--- What the command line tells and asks (lua/cli.c): command, checking, help_asked, taken; declared, sources, ended, code.
-local options = { command = "SCRIPT", taken = {}, checking = false, help_asked = false, declared = false, sources = {} }
+-- What the command line tells and asks (lua/cli.c): command, cwd, checking, help_asked, taken; declared, sources, ended, code.
+local options = { command = "SCRIPT", cwd = "", taken = {}, checking = false, help_asked = false, declared = false, sources = {} }
 
 local function usage_error(text, ...)
   options.ended = ("%s: %s"):format(options.command, text:format(...))
@@ -46,8 +46,16 @@ local function span(text)
   return n
 end
 
+-- A file or directory as the user means it: relative to where the command was typed, whatever the script's own place.
+local function path(text)
+  if text == "" then return nil, "is no path" end
+  if text:match("^/") or text:match("^~") then return text end
+  return options.cwd .. "/" .. text
+end
+
 local readers = {
   string = function(text) return text end,
+  path = path,
   integer = integer,
   number = number,
   size = size,
@@ -60,7 +68,7 @@ local readers = {
   end,
 }
 
-local type_names = { "flag", "string", "integer", "number", "size", "span", "choice" }
+local type_names = { "flag", "string", "path", "integer", "number", "size", "span", "choice" }
 
 -- The declaration
 
@@ -216,6 +224,8 @@ local function fill_in(values, list)
         values[option.key] = type(option.default) == "table" and option.default or {}
       elseif option.type == "flag" then
         values[option.key] = option.default or false
+      elseif option.type == "path" and option.default then
+        values[option.key] = path(option.default)
       else
         values[option.key] = option.default
       end
