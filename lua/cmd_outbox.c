@@ -1,4 +1,3 @@
-#pragma weak outbox_send /* until core/outbox.c has landed */
 /* mailmill outbox: mail and commands that are durable and not yet done. */
 #include <inttypes.h>
 #include <stdio.h>

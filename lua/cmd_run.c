@@ -1,4 +1,3 @@
-#pragma weak outbox_send /* until core/outbox.c has landed */
 /* mailmill [run]: a script over its sources, then what may leave leaves. */
 #include <stdio.h>
 #include <string.h>
