@@ -280,6 +280,9 @@ static void runs_out(const char *body)
 
 TEST(cpu_time_ends)
 {
+#if defined __SANITIZE_THREAD__ /* which keeps a signal back until the next system call */
+        return;
+#endif
         runs_out("while true do end");
         runs_out("while true do pcall(function() while true do end end) end");
         runs_out("local function f() return pcall(f) end while true do f() end");
