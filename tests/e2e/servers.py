@@ -229,6 +229,8 @@ virtual_gid_maps = static:{gid}
 virtual_minimum_uid = 1
 virtual_mailbox_limit = 0
 message_size_limit = 0
+# else it rewrites "Subject :" inside an attached message
+disable_mime_input_processing = yes
 alias_maps =
 """
 
