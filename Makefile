@@ -147,8 +147,9 @@ $(BUILD)/lua/test_face: tests/lua/test_face.c $(call obj,$(FACE)) $(BUILD)/libco
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(LIBS)
 
-# The engine: tests/lua/test_engine.c runs scripts over sample mail, through run_all.
-$(BUILD)/lua/test_engine: tests/lua/test_engine.c $(call obj,$(filter-out lua/main.c,$(LUA))) $(BUILD)/embedded.o $(BUILD)/libcore.a
+PROGRAM := lua/main.c lua/cli.c lua/options.c lua/report.c $(wildcard lua/cmd_*.c)
+# The engine without the command line: tests/lua/test_engine.c runs scripts over sample mail, through run_all.
+$(BUILD)/lua/test_engine: tests/lua/test_engine.c $(call obj,$(filter-out $(PROGRAM),$(LUA))) $(BUILD)/embedded.o $(BUILD)/libcore.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(LIBS)
 
