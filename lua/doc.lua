@@ -350,7 +350,7 @@ if mode == "api" then
   write(target, api_text(blocks))
 elseif mode == "readme" then
   write(top .. "lua/README.md", (select(2, readme(blocks))))
-elseif mode == "verify" then
+elseif mode == "verify" or mode == "--check" then
   verify(blocks)
 elseif mode == "man" then
   write(target, man_page())

@@ -106,6 +106,18 @@ function csv.parse(text, options)
   return rows
 end
 
+-- All of a file, or a little more than SIZE_MAX of it; in blocks, because one read of that size takes its memory beforehand.
+local function read_all(f)
+  local blocks, size = {}, 0
+  while size <= SIZE_MAX do
+    local block, trouble = f:read(65536)
+    if trouble then return nil, trouble end
+    if not block then break end
+    blocks[#blocks + 1], size = block, size + #block
+  end
+  return table.concat(blocks)
+end
+
 --- csv.read(file, {separator=}) -> rows, or nil, sentence, code
 -- The rows of a CSV file (RFC 4180; its first line names the columns), each a table by heading: rows[1].sender. A row with fewer fields has empty
 -- ones at its end; one with more is an error. rows.headings are the headings in order. A relative name starts at the script.
@@ -114,10 +126,9 @@ function csv.read(file, options)
   if type(file) ~= "string" then prim.blame "csv.read takes a file name" end
   local f, why = io.open(file, "rb")
   if not f then return nil, "reading " .. why, "io" end
-  local text, trouble = f:read(SIZE_MAX + 1)
+  local text, trouble = read_all(f)
   f:close()
-  if not text and trouble then return nil, ("reading %s: %s"):format(file, trouble), "io" end
-  text = text or ""
+  if trouble then return nil, ("reading %s: %s"):format(file, trouble), "io" end
   if #text > SIZE_MAX then return nil, ("%s is larger than 64 MiB"):format(file), "limit" end
   local rows, sentence, code = csv.parse(text, options)
   if not rows then return nil, file .. ": " .. sentence, code end
