@@ -31,6 +31,8 @@ struct part {
         uint8_t hash[32];
 };
 
+struct reader *reader_aside(const struct part *p, struct err *e) MUST_CHECK; /* notes no defects in the message */
+
 /* Answers that need a list, kept under what was asked. */
 struct memo {
         struct memo *next;

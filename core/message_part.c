@@ -236,10 +236,9 @@ struct str part_field(struct part *p, struct str name)
         return s;
 }
 
-/* Reads all decoded bytes, into d unless it is NULL; counts them. */
-static bool read_through(struct part *p, struct digest *d, uint64_t *count, struct err *e)
+/* Reads all decoded bytes, into d unless it is NULL; counts them; closes r, which may be NULL. */
+static bool read_through(struct reader *r, struct digest *d, uint64_t *count, struct err *e)
 {
-        struct reader *r = part_open(p, e);
         char block[COUNT_BYTES];
         ssize_t n = -1;
 
@@ -265,7 +264,7 @@ uint64_t part_size(struct part *p)
 
         if (size_is_length(p))
                 return p->body.n;
-        if (!p->size_known && !read_through(p, NULL, &p->size, &e)) {
+        if (!p->size_known && !read_through(part_open(p, &e), NULL, &p->size, &e)) {
                 message_fail(p->m, &e);
                 p->size = 0;
         }
@@ -288,11 +287,29 @@ bool part_sha256(struct part *p, uint8_t out[32], struct err *e)
                 d = digest_new();
                 if (!d)
                         return err_nomem(e);
-                p->hashed = p->size_known = read_through(p, d, &p->size, e);
+                p->hashed = p->size_known = read_through(part_open(p, e), d, &p->size, e);
                 digest_end(d, p->hash);
         }
         memcpy(out, p->hash, 32);
         return p->hashed;
+}
+
+bool part_sha256_aside(const struct part *p, uint8_t out[32], struct err *e)
+{
+        struct digest *d;
+        uint64_t count;
+        bool ok;
+
+        if (p->hashed) {
+                memcpy(out, p->hash, 32);
+                return true;
+        }
+        d = digest_new();
+        if (!d)
+                return err_nomem(e);
+        ok = read_through(reader_aside(p, e), d, &count, e);
+        digest_end(d, out);
+        return ok;
 }
 
 static void detect(struct part *p)

@@ -20,9 +20,12 @@ struct series {
         struct map *by_hash;   /* content -> number, of those looked at */
 };
 
+/* Most names are free, and most promises are never compared: the content is hashed when somebody else wants the name. */
 struct promise {
         uint8_t hash[DIGEST_SIZE];
         bool known;            /* the hash: not when a file that is there was only kept */
+        names_hash *find;      /* how it is found, until it is known; NULL: it cannot be */
+        void *ctx;
         unsigned count;
         struct series *series; /* NULL: not numbered */
         unsigned number;
@@ -39,6 +42,7 @@ struct facts {
 
 struct names {
         pthread_mutex_t lock;
+        bool keep;
         struct map *promised, *series, *facts; /* by absolute path */
 };
 
@@ -66,6 +70,11 @@ struct names *names_new(void)
         return NULL;
 }
 
+void names_keep(struct names *n)
+{
+        n->keep = true;
+}
+
 void names_free(struct names *n)
 {
         if (!n)
@@ -82,7 +91,7 @@ void names_free(struct names *n)
 struct asking {
         struct names *n;
         struct root *r;
-        bool (*hash)(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e);
+        names_hash *hash;
         void *ctx;
         bool hashed;
         uint8_t mine[DIGEST_SIZE];
@@ -182,12 +191,24 @@ static bool file_hash(struct asking *q, struct str path, struct str whole, const
         return ok;
 }
 
+/* Who promised it first may release it before those that share it: then only the file tells. */
+static void know(struct promise *p)
+{
+        struct err e;
+
+        if (!p->known && p->find)
+                p->known = p->find(p->ctx, p->hash, &e);
+        p->find = NULL;
+}
+
 /* *theirs: the content of what is there, when it has one that is known. */
-static bool their_hash(struct asking *q, enum there what, const struct promise *p, struct str path, struct str whole,
+static bool their_hash(struct asking *q, enum there what, struct promise *p, struct str path, struct str whole,
                        const struct stat *st, uint8_t theirs[DIGEST_SIZE])
 {
         struct stat now;
 
+        if (what == THERE_PROMISE)
+                know(p);
         if (what == THERE_PROMISE && p->known) {
                 memcpy(theirs, p->hash, DIGEST_SIZE);
                 return true;
@@ -200,12 +221,15 @@ static bool their_hash(struct asking *q, enum there what, const struct promise *
 }
 
 /* Also for a file that stands there already: it must not lose its name to another plan's idea of it being free. */
-static bool promise(struct asking *q, struct str whole, struct series *series, unsigned number)
+static bool promise_with(struct asking *q, struct str whole, names_hash *find, struct series *series, unsigned number)
 {
         struct promise *p = map_get(q->n->promised, whole);
 
         if (p) {
                 p->count++;
+                if (!q->hashed)
+                        know(p);
+                p->find = NULL;
                 p->known = p->known || q->hashed;
                 if (q->hashed)
                         memcpy(p->hash, q->mine, DIGEST_SIZE);
@@ -214,12 +238,17 @@ static bool promise(struct asking *q, struct str whole, struct series *series, u
         p = mem_zero(sizeof *p);
         if (!p)
                 return err_nomem(q->e);
-        *p = (struct promise){ .known = q->hashed, .count = 1, .series = series, .number = number };
+        *p = (struct promise){ .known = q->hashed, .find = find, .ctx = q->ctx, .count = 1, .series = series, .number = number };
         memcpy(p->hash, q->mine, DIGEST_SIZE);
         if (map_set(q->n->promised, whole, p, NULL))
                 return true;
         mem_free(p);
         return err_nomem(q->e);
+}
+
+static bool promise(struct asking *q, struct str whole, struct series *series, unsigned number)
+{
+        return promise_with(q, whole, NULL, series, number);
 }
 
 /* ---- numbered names -------------------------------------------------------------------------------------------- */
@@ -305,7 +334,7 @@ static bool taken_error(struct asking *q, struct str path, enum there what)
 }
 
 static bool take_taken(struct asking *q, struct str path, struct str whole, enum on_conflict how, enum there what,
-                       const struct promise *p, const struct stat *st, struct str *out, bool *same)
+                       struct promise *p, const struct stat *st, struct str *out, bool *same)
 {
         uint8_t theirs[DIGEST_SIZE];
 
@@ -337,11 +366,10 @@ static bool take(struct asking *q, struct str path, enum on_conflict how, struct
         if (what != THERE_NOTHING)
                 return take_taken(q, path, whole, how, what, p, &st, out, same);
         *out = path;
-        return my_hash(q) && promise(q, whole, NULL, 0);
+        return (!q->n->keep || my_hash(q)) && promise_with(q, whole, q->hash, NULL, 0);
 }
 
-bool names_take(struct names *n, struct root *r, struct str path, enum on_conflict how,
-                bool (*hash)(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e), void *ctx, struct str *out, bool *same,
+bool names_take(struct names *n, struct root *r, struct str path, enum on_conflict how, names_hash *hash, void *ctx, struct str *out, bool *same,
                 struct arena *a, struct err *e)
 {
         struct asking q = { .n = n, .r = r, .hash = hash, .ctx = ctx, .a = a, .e = e };

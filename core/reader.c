@@ -16,7 +16,7 @@ enum {
 };
 
 struct reader {
-        struct message *m;
+        struct message *m;      /* NULL: defects are not noted */
         struct range r;
         uint64_t at;            /* in r */
         enum mime_encoding encoding;
@@ -33,7 +33,13 @@ struct reader {
         size_t out_at, out_n;
 };
 
-struct reader *part_open(struct part *p, struct err *e)
+static void note(struct reader *r, const char *defect)
+{
+        if (r->m)
+                message_add_defect(r->m, defect);
+}
+
+struct reader *reader_aside(const struct part *p, struct err *e)
 {
         struct reader *r = mem_zero(sizeof *r);
         struct str bytes;
@@ -42,7 +48,6 @@ struct reader *part_open(struct part *p, struct err *e)
                 err_nomem(e);
                 return NULL;
         }
-        r->m = p->m;
         r->r = p->body;
         r->encoding = p->mime && p->mime->kind == MIME_LEAF ? p->mime->encoding : MIME_IDENTITY;
         if (r->encoding == MIME_IDENTITY || r->encoding == MIME_UNKNOWN || range_in_memory(r->r, &bytes))
@@ -53,6 +58,15 @@ struct reader *part_open(struct part *p, struct err *e)
                 reader_close(r);
                 return NULL;
         }
+        return r;
+}
+
+struct reader *part_open(struct part *p, struct err *e)
+{
+        struct reader *r = reader_aside(p, e);
+
+        if (r)
+                r->m = p->m;
         return r;
 }
 
@@ -107,7 +121,7 @@ static void uu_line(struct reader *r, char *out, size_t *n)
         } else if (r->uu == UU_INSIDE) {
                 got = r->line_long ? -1 : uu_decode_line(line, out + *n);
                 if (got < 0)
-                        message_add_defect(r->m, "encoding.uu");
+                        note(r, "encoding.uu");
                 else if (got == 0)
                         r->uu = UU_AFTER;
                 else
@@ -165,15 +179,15 @@ static void finish(struct reader *r)
         if (r->encoding == MIME_BASE64) {
                 r->out_n = base64_end(&r->base64, r->out);
                 if (r->base64.garbage)
-                        message_add_defect(r->m, "encoding.base64");
+                        note(r, "encoding.base64");
                 if (r->base64.padded)
-                        message_add_defect(r->m, "encoding.padding");
+                        note(r, "encoding.padding");
                 if (r->base64.truncated)
-                        message_add_defect(r->m, "encoding.truncated");
+                        note(r, "encoding.truncated");
         } else if (r->encoding == MIME_QP) {
                 r->out_n = qp_end(&r->qp, r->out);
                 if (r->qp.bad)
-                        message_add_defect(r->m, "encoding.qp");
+                        note(r, "encoding.qp");
         } else {
                 r->out_n = uu_end(r, r->out);
         }

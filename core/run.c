@@ -246,6 +246,8 @@ static bool open_run(struct run *r, struct err *e)
         r->crashed = map_new();
         if (!r->arena || !r->names || !r->crashed)
                 return err_nomem(e);
+        if (r->config.dry)
+                names_keep(r->names);
         if (r->config.dry && !(r->dry_changes = map_new()))
                 return err_nomem(e);
         if (!r->config.dry) {

@@ -75,15 +75,17 @@ bool staging_publish(struct staging *s, struct staged *const *o, size_t n,
 /* Saving under a name that may be taken. taken: names promised by plans not yet carried out (by absolute path). */
 enum on_conflict { CONFLICT_NUMBER, CONFLICT_KEEP, CONFLICT_REPLACE, CONFLICT_FAIL };
 struct names; /* promised names of this run: absolute path -> content hash */
+typedef bool names_hash(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e);
 struct names *names_new(void) MUST_CHECK;
 void names_free(struct names *n);
+void names_keep(struct names *n); /* promises will outlive what they are made for (a dry run): content is hashed at once */
 /* The path (relative to the root) that content with this hash gets: path itself when it is free or holds the same content
  * (*same is set: nothing needs to be written), else numbered, by on_conflict. Promises it until names_release (with the path given out;
- * once carried out, or dropped; also when *same was set). hash is called at most once (a promise must be comparable with the next one of its name, so also for a
- * free one; not for CONFLICT_KEEP when taken). Constant time for the ten-thousandth equal name. What is there and is no plain file is never opened:
+ * once carried out, or dropped; also when *same was set). hash is asked when the name is taken; a free name is given without, and hash and ctx are
+ * kept until its names_release: should another ask for the name before, hash is called then, on the thread that asks, at most once (ctx must
+ * bear that while its bytes are being staged elsewhere). Constant time for the ten-thousandth equal name. What is there and is no plain file is never opened:
  * another name. Any thread. */
-bool names_take(struct names *n, struct root *r, struct str path, enum on_conflict how,
-                bool (*hash)(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e), void *ctx, struct str *out, bool *same,
+bool names_take(struct names *n, struct root *r, struct str path, enum on_conflict how, names_hash *hash, void *ctx, struct str *out, bool *same,
                 struct arena *a, struct err *e) MUST_CHECK;
 void names_release(struct names *n, struct root *r, struct str path);
 

@@ -41,9 +41,7 @@ static struct root *root_for(lua_State *L, struct plan *p, int options)
 
 static bool part_bytes_hash(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e)
 {
-        struct part *part = ctx;
-
-        return part_is_root(part) ? message_hash(part_message(part), out, e) : part_sha256(part, out, e);
+        return part_sha256_aside(ctx, out, e);
 }
 
 static enum on_conflict check_conflict(lua_State *L, int idx, struct arena *a)

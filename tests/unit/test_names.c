@@ -49,9 +49,8 @@ static struct str take(const char *path, const char *content, enum on_conflict h
 {
         struct str out;
         bool same;
-        char text[4096];
+        char *text = arena_dup(a, content, strlen(content)); /* kept: the hash may be asked for later */
 
-        snprintf(text, sizeof text, "%s", content);
         if (!names_take(n, r, str_of(path), how, hash, text, &out, &same, a, &e))
                 return arena_printf(a, "!%s", err_code_name(e.code));
         return arena_printf(a, "%.*s%s", STR_FMT(out), same ? "=" : "");
@@ -155,11 +154,38 @@ TEST(a_hash_that_fails)
         bool same;
 
         fresh();
+        put("x", "1");
         CHECK(!names_take(n, r, STR("x"), CONFLICT_NUMBER, hash, NULL, &out, &same, a, &e) && e.code == ERR_IO);
+        CHECK(unlinkat(root_fd(r), "x", 0) == 0);
+        CHECK(names_take(n, r, STR("x"), CONFLICT_NUMBER, hash, NULL, &out, &same, a, &e)); /* free: nobody asks */
+        CHECK_STR(take("x", "2", CONFLICT_NUMBER), "x (2)"); /* what can't be read equals nothing */
+        names_keep(n);
+        CHECK(!names_take(n, r, STR("y"), CONFLICT_NUMBER, hash, NULL, &out, &same, a, &e) && e.code == ERR_IO);
+        gone();
+}
+
+/* Content is hashed when a name is contested, each once. */
+TEST(hashed_when_asked)
+{
+        char one[] = "1", other[] = "1";
+        struct str out;
+        bool same;
+
+        fresh();
         hashed = 0;
-        CHECK_STR(take("x", "1", CONFLICT_NUMBER), "x");
-        CHECK_STR(take("x", "2", CONFLICT_NUMBER), "x (2)");
+        CHECK(names_take(n, r, STR("x"), CONFLICT_NUMBER, hash, one, &out, &same, a, &e) && !same);
+        CHECK(hashed == 0);
+        CHECK(names_take(n, r, STR("x"), CONFLICT_NUMBER, hash, other, &out, &same, a, &e) && same);
         CHECK(hashed == 2);
+        CHECK_STR(take("x", "2", CONFLICT_NUMBER), "x (2)");
+        CHECK(hashed == 3);
+
+        /* the first has gone when a third asks: what the second shares was hashed in time */
+        CHECK(names_take(n, r, STR("y"), CONFLICT_NUMBER, hash, one, &out, &same, a, &e));
+        CHECK_STR(take("y", "9", CONFLICT_KEEP), "y=");
+        names_release(n, r, STR("y"));
+        one[0] = '7';
+        CHECK_STR(take("y", "1", CONFLICT_NUMBER), "y=");
         gone();
 }
 
