@@ -94,6 +94,8 @@ static void hint(const char *text, char *out, size_t n)
                 snprintf(out, n, " (a header field that is absent is nil: write m:header(\"X-Spam\", \"\"))");
 }
 
+enum { CALLS_DEEP = 10000 };
+
 struct failure {
         struct engine *en;
         struct plan *plan;
@@ -143,6 +145,21 @@ static int describe(lua_State *L)
         return 0;
 }
 
+/* A function that calls itself for ever meets the heap's limit before Lua's own. */
+static void out_of_memory(struct failure *f, bool over)
+{
+        struct engine *en = f->en;
+        lua_Debug ar;
+        bool deep = lua_getstack(f->h->co, CALLS_DEEP, &ar);
+
+        if (over)
+                err_set(f->e, ERR_LIMIT, "the script needs more than %llu bytes of memory%s (mail.limits { heap = … })",
+                        (unsigned long long)en->limits.heap, deep ? ", in calls nested deeper than 10,000: a function calls itself for ever?" : "");
+        else
+                err_set(f->e, ERR_NOMEM, "out of memory (the script holds %zu bytes)", en->heap);
+        lua_gc(en->L, LUA_GCCOLLECT, 0);
+}
+
 static void fail(struct failure *f)
 {
         struct engine *en = f->en;
@@ -151,9 +168,7 @@ static void fail(struct failure *f)
         struct err ignored;
 
         if (f->status == LUA_ERRMEM) {
-                err_set(f->e, over ? ERR_LIMIT : ERR_NOMEM, over ? "the script needs more than %llu bytes of memory (mail.limits { heap = … })"
-                        : "out of memory (the script holds %llu bytes)", (unsigned long long)(over ? en->limits.heap : en->heap));
-                lua_gc(en->L, LUA_GCCOLLECT, 0);
+                out_of_memory(f, over);
                 return;
         }
         err_set(f->e, ERR_SCRIPT, "the handler failed");

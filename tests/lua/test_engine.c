@@ -316,10 +316,12 @@ TEST(memory_ends)
                        "mail.on_message(function(m)\n"
                        "  if m.subject == 'first' then local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end end\n"
                        "  if m.subject == 'second' then return ('x'):rep(1e9) end\n"
-                       "  m:deliver 'A'\n"
+                       "  if m.subject == 'third' then local function f() return 1 + f() end f() end\n"
                        "end)\n");
         HAS(b, "1 held limit: the script needs more than 16777216 bytes");
         HAS(b, "2 held limit: ");
+        HAS(b, "3 held limit: the script needs more than 16777216 bytes of memory, in calls nested deeper");
+        run_script(&b, "mail.on_message(function(m) if m.subject == 'third' then local c = 0 while c < 3e6 do c = c + #{ {}, {} } end end m:deliver 'A' end)");
         HAS(b, "3 deliver A (on_message);|");
         end(&b);
 }
