@@ -7,6 +7,8 @@
 #include "core/mem.h"
 #include "core/words.h"
 
+enum { STUB_NAME_MAX = 255, PATH_MAX_BYTES = 4096 };
+
 /* ---- segments ---- */
 
 struct segment *segments_add(struct segments *s)
@@ -49,6 +51,44 @@ void segments_printf(struct segments *s, const char *fmt, ...)
                 segments_text(s, arena_str(s->arena, str_make(small, (size_t)n)));
 }
 
+void segments_folded(struct segments *s, struct str text)
+{
+        char *p = arena_dup(s->arena, text.p ? text.p : "", text.n);
+        size_t n = 0;
+
+        s->failed = s->failed || !p || !text.p;
+        for (size_t i = 0; p && i < text.n; i++)
+                if (p[i] != '\r')
+                        p[n++] = p[i];
+        if (p && n)
+                segments_text(s, str_make(p, n));
+}
+
+struct str segments_one_line(struct segments *s, struct str text, size_t max)
+{
+        char *p = arena_dup(s->arena, text.p ? text.p : "", text.n < max ? text.n : max);
+        size_t n = text.n < max ? text.n : max;
+
+        while (n < text.n && n > 0 && ((unsigned char)text.p[n] & 0xc0) == 0x80)
+                n--;
+        s->failed = s->failed || !p;
+        for (size_t i = 0; p && i < n; i++)
+                if ((unsigned char)p[i] < ' ' || p[i] == 0x7f)
+                        p[i] = ' ';
+        return p ? str_make(p, n) : STR_NONE;
+}
+
+/* RFC 2045 5.1: token "/" token. */
+struct str segments_type(struct str type)
+{
+        size_t slash = str_find(type, '/');
+
+        for (size_t i = 0; i < type.n; i++)
+                if (type.p[i] <= ' ' || type.p[i] >= 0x7f || memchr("()<>@,;:\\\"[]?=", type.p[i], 15) || (type.p[i] == '/' && i != slash))
+                        return STR("application/octet-stream");
+        return slash > 0 && slash + 1 < type.n && type.n < 200 ? type : STR("application/octet-stream");
+}
+
 void segments_range(struct segments *s, struct range r)
 {
         if (r.n)
@@ -72,7 +112,7 @@ bool segments_field(struct segments *s, struct str name, struct str utf8, struct
                         return err_set(e, ERR_USAGE, "the value of the header field %.*s holds a line end or NUL", STR_FMT(name));
         segments_text(s, name);
         segments_text(s, STR(": "));
-        segments_text(s, words_encode(utf8, false, name.n + 2, s->arena));
+        segments_folded(s, words_encode(utf8, false, name.n + 2, s->arena));
         segments_text(s, STR("\n"));
         return !s->failed || err_nomem(e);
 }
@@ -160,6 +200,8 @@ static bool copy_header(struct segments *s, struct str block, const struct compo
                 }
                 if (!dropping)
                         segments_text(s, whole);
+                if (!dropping && whole.n == line.n) /* the header was cut off in its last line */
+                        segments_text(s, STR("\n"));
         }
         for (const struct compose_field *f = fields; f; f = f->next)
                 if (f->value.p && !segments_field(s, f->name, f->value, e))
@@ -172,11 +214,11 @@ static void add_stub(struct segments *s, const struct compose_stub *stub)
         struct str name = part_name(stub->part);
 
         segments_text(s, STR("Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n["));
-        segments_text(s, name.n ? name : STR("attachment"));
+        segments_text(s, name.n ? segments_one_line(s, name, STUB_NAME_MAX) : STR("attachment"));
         segments_text(s, STR(", "));
-        segments_text(s, part_type(stub->part));
+        segments_text(s, segments_type(part_type(stub->part)));
         segments_printf(s, ", %llu bytes, was saved as ", (unsigned long long)part_size(stub->part));
-        segments_text(s, stub->path);
+        segments_text(s, segments_one_line(s, stub->path, PATH_MAX_BYTES));
         segments_text(s, STR("]"));
 }
 
@@ -239,11 +281,19 @@ struct mail_stream *compose_copy(struct message *m, const struct compose_field *
                                  struct arena *a, struct err *e)
 {
         struct segments s = { .arena = a };
-        struct range all = message_range(m), body = part_raw(message_root(m));
-        uint64_t body_at = body.at - all.at;
-        struct str block = read_block(m, range_sub(all, 0, body_at), a, e);
+        struct range all = message_range(m), body;
+        struct part **outermost; /* the message as an entity; its root part is header and body in one */
+        uint64_t body_at;
+        struct str block;
         bool whole = false;
 
+        if (!message_parse(m, e))
+                return NULL;
+        if (part_children(message_root(m), &outermost) == 0)
+                return err_nomem(e), NULL;
+        body = part_raw(outermost[0]);
+        body_at = body.at - all.at;
+        block = read_block(m, range_sub(all, 0, body_at), a, e);
         if (!block.p && body_at)
                 return NULL;
         while (block.n && block.p[block.n - 1] == '\n' && (block.n == 1 || block.p[block.n - 2] == '\n'))

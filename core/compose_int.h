@@ -23,9 +23,16 @@ struct segments {
 struct segment *segments_add(struct segments *s);  /* an empty one; never NULL (a spare one after a failure) */
 void segments_text(struct segments *s, struct str text); /* the arena's or older */
 void segments_printf(struct segments *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* What the header encoders wrote: their CRLF before a folded line becomes LF. */
+void segments_folded(struct segments *s, struct str text);
 void segments_range(struct segments *s, struct range r);
 /* "Name: value\n", encoded and folded. Refuses CR, LF, NUL and names that are no field names. */
 bool segments_field(struct segments *s, struct str name, struct str utf8, struct err *e);
+
+/* s on one line and at most max bytes of it, cut between characters: names from a message, for text of ours. */
+struct str segments_one_line(struct segments *s, struct str text, size_t max);
+/* A media type that can be written as it is, else application/octet-stream. */
+struct str segments_type(struct str type);
 
 struct mail_stream *mail_stream_new(struct segment *first, struct arena *a, struct err *e) MUST_CHECK;
 

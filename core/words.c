@@ -263,12 +263,22 @@ static void put_piece(struct writer *w, struct str piece, bool blank)
         w->column += piece.n;
 }
 
+/* What an encoded-word may hold that has to stand on this line: there is no blank before it to fold at. */
+static size_t bytes_left(const struct writer *w)
+{
+        enum { AROUND = 12, LEAST = 8 }; /* "=?utf-8?b?" and "?="; a character */
+        size_t room = w->column + AROUND + LEAST < LINE_WIDTH ? LINE_WIDTH - w->column - AROUND : LEAST;
+
+        room = room / 4 * 3;
+        return room < WORD_BYTES ? room : WORD_BYTES;
+}
+
 /* Encoded-words of whole characters, base64 (it is the shorter one for every script but Latin's, and never wrong). */
 static void put_encoded(struct writer *w, struct str text, bool blank)
 {
         while (text.n > 0) {
                 char word[WORD_BYTES * 2 + 16] = "=?utf-8?b?";
-                struct str part = utf8_cut(text, WORD_BYTES);
+                struct str part = utf8_cut(text, blank ? WORD_BYTES : bytes_left(w));
                 size_t n = 10;
 
                 n += base64_encode(part, word + n);
