@@ -503,7 +503,9 @@ void staging_close(struct staging *s)
         gate = open_gate(s->l, &spool, &why);
         close(s->held);
         s->held = -1;
-        if (gate < 0 || (!s->l->doubtful && !recover_run(s->l, spool, staging_id(s), s->outstanding > 0, &recovered, &why)))
+        /* Others are looked at once more: a run that was dying when this one began held its lock still. */
+        if (gate < 0 || (!s->l->doubtful && (!recover_run(s->l, spool, staging_id(s), s->outstanding > 0, &recovered, &why) ||
+                                             !recover_all(s->l, spool, &recovered, &why))))
                 log_warn("the spool of this run stays until the next start: %s", why.text);
         if (gate >= 0) {
                 close(gate);
