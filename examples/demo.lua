@@ -17,6 +17,7 @@ mail.account {
   tls = false,                          -- without TLS only because it never leaves this machine; the account has to say so twice
   plaintext_password = true,
 }
+mail.smarthost { host = "127.0.0.1", port = 9, from = "me@example.org" }  -- where nothing listens: the demo sends no mail to anybody
 
 mail.rule("Spam", { header = { ["X-Spam-Flag"] = "yes" } }, function(m)
   m:discard()
@@ -31,5 +32,5 @@ mail.rule("Invoices", { from = { "*@billing.example.com", "*@shop.example" } }, 
 end)
 
 mail.rule("Urgent", { subject = "urgent*" }, function(m)
-  m:forward("oncall@example.org", { from = "me@example.org" })   -- and it is kept as well: neither delivered nor discarded, it goes to the inbox
+  m:forward "oncall@example.org"        -- and it is kept as well: neither delivered nor discarded, it goes to the inbox
 end)
