@@ -40,7 +40,7 @@ struct check {
 static void push_text(lua_State *L, const char *path)
 {
         struct err e;
-        size_t n;
+        size_t n = 0;
         char *text;
         int fd = sys_open(path, O_RDONLY, 0, &e);
 
