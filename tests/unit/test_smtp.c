@@ -2,6 +2,8 @@
 
 #include "tests/unit/test.h"
 
+#include "core/log.h"
+
 static struct err e;
 static struct arena *a;
 
@@ -615,6 +617,71 @@ TEST(T5_stall_at_every_stage)
         }
 }
 
+/* What the server says, cut after every byte: an open recipient's mail has not been taken, and a yes has been heard to its end. */
+static struct sent heard_until(struct peer *p, uint64_t at, size_t step)
+{
+        struct smarthost h = host_of(p);
+        struct smtp_recipient *to;
+        struct sent r = { .to = { { .address = STR("a@x.org") }, { .address = STR("b@x.org") } } };
+        struct range m = bytes_of(HELLO);
+        int fd = net_connect(h.host, h.port, sys_mono_ms() + 5000, &r.e);
+        struct stream *st = fd >= 0 ? stream_fd(fd, &r.e) : NULL;
+        struct smtp *s;
+
+        a = a ? a : arena_new(0);
+        to = r.to;
+        if (step)
+                st = stream_drip(st, step, &r.e);
+        else
+                st = stream_cut(st, at, STREAM_EOF, &r.e);
+        s = smtp_new(lines_new(st, 5000, &r.e), &h, &r.e);
+        r.connected = s;
+        r.ok = s && smtp_send(s, STR("me@example.com"), to, 2, m, a, &r.e);
+        smtp_close(s);
+        backing_unref(m.in);
+        return r;
+}
+
+TEST(T5_cut_after_every_byte)
+{
+        static const char *const ext[] = { "250-PIPELINING\r\n", "" };
+
+        for (int k = 0; k < 2; k++) {
+                bool unknown = false, taken = false;
+
+                for (uint64_t at = 0; !taken && at < 1000; at++) {
+                        struct peer p = { .extensions = ext[k] };
+                        struct sent r;
+
+                        NEED(peer_start(&p));
+                        r = heard_until(&p, at, 0);
+                        peer_stop(&p);
+                        CHECK(r.to[0].result == r.to[1].result);
+                        taken = r.to[0].result == SMTP_ACCEPTED;
+                        unknown |= r.to[0].result == SMTP_UNKNOWN;
+                        CHECK(r.to[0].result == SMTP_OPEN ? p.n == 0 && !unknown : p.n == 1);
+                        CHECK(taken == r.ok);
+                        peer_free(&p);
+                }
+                CHECK(taken && unknown);
+        }
+}
+
+TEST(T5_a_byte_at_a_time)
+{
+        for (size_t step = 1; step < 4; step++) {
+                struct peer p = { 0 };
+                struct sent r;
+
+                NEED(peer_start(&p));
+                r = heard_until(&p, 0, step);
+                peer_stop(&p);
+                CHECK(r.ok && r.to[1].result == SMTP_ACCEPTED && p.n == 1);
+                CHECK_STR(buf_str(&p.mail[0].wire), "Subject: x\r\n\r\nhello\r\n");
+                peer_free(&p);
+        }
+}
+
 /* ---- EHLO and HELO, AUTH, TLS ---- */
 
 TEST(helo_only_where_nothing_is_needed)
@@ -676,6 +743,51 @@ TEST(auth_plain)
         r = as_me(&p, "secret", TLS_NONE, NULL);
         CHECK(!r.connected && r.e.code == ERR_REFUSED && peer_count(&p, "MAIL") == 0);
         peer_free(&p);
+}
+
+static int auth_login(struct peer *p, const char *verb, const char *arg)
+{
+        char user[100], password[100];
+
+        if (strcmp(verb, "AUTH") != 0 || strcmp(arg, "LOGIN") != 0)
+                return 0;
+        peer_say(p, "334 VXNlcm5hbWU6\r\n");
+        if (!peer_line(p, user, sizeof user))
+                return CUT;
+        peer_say(p, "334 UGFzc3dvcmQ6\r\n");
+        if (!peer_line(p, password, sizeof password))
+                return CUT;
+        peer_say(p, strcmp(user, "bWU=") == 0 && strcmp(password, "c2VjcmV0") == 0 ? "235 ok\r\n" : "535 no\r\n");
+        return 1;
+}
+
+static struct buf said;
+static void sink(void *ctx, enum log_level level, struct str line)
+{
+        buf_add_str(&said, line);
+        buf_add_char(&said, '\n');
+}
+
+TEST(T14_the_log_never_has_the_password)
+{
+        static const char *const ext[] = { "250-AUTH LOGIN\r\n", "250-AUTH PLAIN\r\n" };
+
+        log_set_sink(sink, NULL);
+        log_set_level(LOG_DEBUG);
+        for (int k = 0; k < 2; k++) {
+                struct peer p = { .extensions = ext[k], .odd = auth_login };
+                struct sent r = as_me(&p, "secret", TLS_NONE, NULL);
+
+                CHECK(r.ok && p.n == 1);
+                CHECK(str_find_str(buf_str(&said), STR("> AUTH ")) < said.n && str_find_str(buf_str(&said), STR("> ***")) < said.n);
+                CHECK(str_find_str(buf_str(&said), STR("secret")) == said.n && str_find_str(buf_str(&said), STR("c2VjcmV0")) == said.n &&
+                      str_find_str(buf_str(&said), STR("AG1lAHNlY3JldA")) == said.n);
+                buf_clear(&said);
+                peer_free(&p);
+        }
+        log_set_level(LOG_WARN);
+        log_set_sink(NULL, NULL);
+        buf_free(&said);
 }
 
 static int auth_odd(struct peer *p, const char *verb, const char *arg)
