@@ -241,7 +241,9 @@ static bool begin(struct smtp *s, struct err *e)
 struct smtp *smtp_new(struct lines *l, const struct smarthost *h, struct err *e)
 {
         struct smtp *s = l ? mem_zero(sizeof *s) : NULL;
+        struct err unseen;
 
+        e = e ? e : &unseen;
         if (!s) {
                 if (l)
                         err_nomem(e);

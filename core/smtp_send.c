@@ -391,17 +391,18 @@ static bool carry_out(struct sending *w)
 
 bool smtp_send(struct smtp *s, struct str sender, struct smtp_recipient *to, size_t n, struct range mail, struct arena *a, struct err *e)
 {
-        struct sending w = { .s = s, .sender = sender, .to = to, .n = n, .mail = mail, .a = a, .e = e };
+        struct err unseen;
+        struct sending w = { .s = s, .sender = sender, .to = to, .n = n, .mail = mail, .a = a, .e = e ? e : &unseen };
         bool ok;
 
         for (size_t i = 0; i < n; i++)
                 to[i].result = SMTP_OPEN, to[i].answer = STR_NONE;
         if (s->over)
-                return err_set(e, ERR_NET, "the session is over");
+                return err_set(w.e, ERR_NET, "the session is over");
         w.taken = arena_alloc(a, n + 1);
         w.in = mem_alloc(BLOCK);
         w.out = mem_alloc(3 * BLOCK + 8);
-        ok = w.taken && w.in && w.out ? carry_out(&w) : err_nomem(e);
+        ok = w.taken && w.in && w.out ? carry_out(&w) : err_nomem(w.e);
         mem_free(w.in);
         mem_free(w.out);
         return ok;

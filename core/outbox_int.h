@@ -1,0 +1,51 @@
+/* Shared by outbox.c (which items, their outcomes, commands) and outbox_mail.c (sessions, mail). */
+#ifndef CORE_OUTBOX_INT_H
+#define CORE_OUTBOX_INT_H
+
+#include "core/outbox.h"
+
+/* A smarthost and the session with it. */
+struct link {
+        const struct smarthost *host;
+        struct smtp *s;
+        bool used;           /* by a mail before: it may have been closed for being idle */
+        unsigned lost;       /* sessions, one after the other */
+        bool stopped, fatal; /* no more tries in this run; and not the mail's fault, so that nothing is counted against it */
+        struct err why;
+};
+
+struct sender {
+        struct ledger *l;
+        struct link *links;
+        size_t n;
+        bool all;
+        int64_t now;
+        int64_t *ids;
+        size_t id_n, id_room;
+        bool nomem;
+        struct outbox_result *out;
+};
+
+/* One item in hand. */
+struct job {
+        struct sender *o;
+        struct outbox_item item;
+        struct arena *a;
+        size_t accepted, refused, later, unknown; /* recipients, in this try */
+        struct str answer;                        /* the one that speaks for the item */
+};
+
+void outbox_worst(struct sender *o, enum err_code c);
+/* What becomes of an item, with j->answer as the reason; each writes it down and says it. */
+bool outbox_done(struct job *j, struct err *e) MUST_CHECK;
+bool outbox_later(struct job *j, struct err *e) MUST_CHECK; /* or a dead letter, when it is too old */
+bool outbox_bury(struct job *j, struct err *e) MUST_CHECK;
+/* Its bytes could not be opened (e): gone, it is a dead letter; anything else is this machine's failure. */
+bool outbox_lost_spool(struct job *j, struct err *e) MUST_CHECK;
+/* A try that may not be repeated counts as failed until it is known how it went; a crash then leaves a dead letter, not a second try. */
+bool outbox_begin_only_try(struct job *j, struct err *e) MUST_CHECK;
+
+bool outbox_mail(struct job *j, struct link *k, struct err *e) MUST_CHECK; /* one mail, over the smarthost's session */
+void outbox_hang_up(struct link *k);
+
+#endif

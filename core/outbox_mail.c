@@ -1,0 +1,242 @@
+/* The outbox's mail: one session a smarthost, each recipient's answer written down before the next mail is begun. */
+#include "core/outbox_int.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/staging.h"
+
+enum {
+        RECIPIENTS_MAX = 100, /* in one transaction: RFC 5321 4.5.3.1.8 promises that many */
+        LOST_MAX = 3,         /* sessions lost in a row before a smarthost is left alone for this run */
+};
+
+/* A wrong password, certificate or setting: no time will mend it. */
+static bool is_ours(enum err_code c)
+{
+        return c != ERR_NET && c != ERR_TIMEOUT && c != ERR_TEMP && c != ERR_PROTO;
+}
+
+static void stop(struct sender *o, struct link *k, const struct err *why)
+{
+        k->stopped = true;
+        k->fatal = is_ours(why->code);
+        k->why = *why;
+        outbox_worst(o, why->code);
+        if (k->fatal)
+                log_error("smarthost %.*s: %s; its mail stays in the outbox", STR_FMT(k->host->name), why->text);
+        else
+                log_warn("smarthost %.*s: %s", STR_FMT(k->host->name), why->text);
+}
+
+void outbox_hang_up(struct link *k)
+{
+        smtp_close(k->s);
+        k->s = NULL;
+}
+
+static bool have_session(struct sender *o, struct link *k)
+{
+        struct err why;
+
+        if (k->s && !smtp_usable(k->s))
+                outbox_hang_up(k);
+        if (k->s || k->stopped)
+                return k->s && !k->stopped;
+        k->s = smtp_connect(k->host, &why);
+        k->used = false;
+        if (!k->s)
+                stop(o, k, &why);
+        return k->s;
+}
+
+static bool any_known(const struct smtp_recipient *to, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (to[i].result != SMTP_OPEN)
+                        return true;
+        return false;
+}
+
+static bool is_lost(const struct link *k, bool ok) { return !ok && !smtp_usable(k->s); }
+
+/* Recipients to[0..n) of the job's mail. A server may have closed an idle session; that is no failure of this mail. False: this machine failed. */
+static bool send_some(struct job *j, struct link *k, struct smtp_recipient *to, size_t n, struct range mail, struct err *e)
+{
+        struct err why = { 0 };
+        bool used = k->used, ok;
+
+        ok = smtp_send(k->s, j->item.sender, to, n, mail, j->a, &why);
+        if (used && is_lost(k, ok) && why.code == ERR_NET && !any_known(to, n)) {
+                log_debug("outbox %lld: %s; connecting again", (long long)j->item.id, why.text);
+                if (!have_session(j->o, k)) {
+                        j->answer = arena_str(j->a, str_of(k->why.text));
+                        return true;
+                }
+                ok = smtp_send(k->s, j->item.sender, to, n, mail, j->a, &why);
+        }
+        k->used = true;
+        if (!ok && (why.code == ERR_IO || why.code == ERR_NOMEM || why.code == ERR_FULL)) {
+                if (e)
+                        *e = why;
+                return false;
+        }
+        if (!ok) {
+                outbox_worst(j->o, why.code);
+                j->answer = arena_str(j->a, str_of(why.text));
+        }
+        k->lost = is_lost(k, ok) ? k->lost + 1 : 0;
+        if (k->lost >= LOST_MAX)
+                stop(j->o, k, &why);
+        return true;
+}
+
+/* One recipient's answer, counted, said, and written down. */
+static bool record(struct job *j, const struct smtp_recipient *to, struct err *e)
+{
+        bool final = to->result == SMTP_ACCEPTED || to->result == SMTP_REFUSED || (to->result == SMTP_UNKNOWN && j->item.at_most_once);
+        struct str answer = to->answer;
+
+        switch (to->result) {
+        case SMTP_OPEN:
+                j->later++;
+                return true;
+        case SMTP_ACCEPTED:
+                j->accepted++;
+                log_info("outbox %lld: %.*s: %.*s", (long long)j->item.id, STR_FMT(to->address), STR_FMT(answer));
+                break;
+        case SMTP_REFUSED:
+                j->refused++;
+                log_error("outbox %lld: %.*s: refused: %.*s", (long long)j->item.id, STR_FMT(to->address), STR_FMT(answer));
+                break;
+        case SMTP_LATER:
+                j->later++;
+                log_warn("outbox %lld: %.*s: not now: %.*s", (long long)j->item.id, STR_FMT(to->address), STR_FMT(answer));
+                break;
+        case SMTP_UNKNOWN:
+                j->unknown++;
+                log_warn("outbox %lld: %.*s: %.*s", (long long)j->item.id, STR_FMT(to->address), STR_FMT(answer));
+                break;
+        }
+        if (to->result == SMTP_REFUSED || !j->answer.n || (to->result != SMTP_ACCEPTED && !j->refused))
+                j->answer = answer;
+        outbox_worst(j->o, to->result == SMTP_REFUSED ? ERR_REFUSED : to->result == SMTP_ACCEPTED ? ERR_NONE : ERR_TEMP);
+        return ledger_outbox_recipient(j->o->l, j->item.id, to->address, final, answer, e);
+}
+
+struct refused_before {
+        bool any;
+        struct str answer;
+        struct arena *a;
+};
+
+static bool look_refused(void *ctx, struct str who, int state, struct str answer)
+{
+        struct refused_before *r = ctx;
+
+        if (state != 2)
+                return true;
+        r->any = true;
+        r->answer = arena_str(r->a, answer);
+        return false;
+}
+
+/* No recipient is open any more: gone, unless somebody (now or in an earlier try) was refused. */
+static bool finish_mail(struct job *j, struct err *e)
+{
+        struct refused_before r = { .a = j->a };
+
+        if (!ledger_outbox_recipients(j->o->l, j->item.id, look_refused, &r, e))
+                return false;
+        if (!r.any)
+                return outbox_done(j, e);
+        j->answer = r.answer;
+        return outbox_bury(j, e);
+}
+
+/* What is left open of a try that may not be repeated and may have arrived in part stays open, but is no doubt: it is tried again. */
+static bool settle_mail(struct job *j, const struct smtp_recipient *to, size_t n, struct err *e)
+{
+        for (size_t i = 0; i < n; i++)
+                if (!record(j, &to[i], e))
+                        return false;
+        if (j->later > 0 || (j->unknown > 0 && !j->item.at_most_once))
+                return outbox_later(j, e);
+        return finish_mail(j, e);
+}
+
+static bool commit_settled(struct job *j, const struct smtp_recipient *to, size_t n, struct err *e)
+{
+        if (!ledger_begin(j->o->l, e))
+                return false;
+        if (settle_mail(j, to, n, e))
+                return ledger_commit(j->o->l, e);
+        ledger_rollback(j->o->l);
+        return false;
+}
+
+/* Its smarthost can't be used now. */
+static bool send_nothing(struct job *j, struct link *k, struct err *e)
+{
+        if (k->fatal) {
+                j->o->out->untried++;
+                return true;
+        }
+        j->answer = arena_str(j->a, str_of(k->why.text));
+        return outbox_later(j, e);
+}
+
+static bool send_all(struct job *j, struct link *k, struct smtp_recipient *to, size_t n, struct range mail, struct err *e)
+{
+        for (size_t i = 0; i < n; i += RECIPIENTS_MAX) {
+                size_t some = n - i < RECIPIENTS_MAX ? n - i : RECIPIENTS_MAX;
+
+                if (!have_session(j->o, k))
+                        break; /* the others stay open */
+                if (!send_some(j, k, to + i, some, mail, e))
+                        return false;
+        }
+        return true;
+}
+
+static bool open_spool(struct job *j, struct range *mail, struct err *e)
+{
+        int fd = staging_spool_open(j->o->l, j->item.spool, e);
+        struct stat st;
+
+        if (fd < 0)
+                return false;
+        if (fstat(fd, &st) != 0) {
+                close(fd);
+                return err_set(e, ERR_IO, "the spool file has no size");
+        }
+        mail->at = 0;
+        mail->n = (uint64_t)st.st_size;
+        mail->in = backing_fd(fd);
+        return mail->in || err_nomem(e);
+}
+
+bool outbox_mail(struct job *j, struct link *k, struct err *e)
+{
+        size_t n = j->item.recipient_count;
+        struct smtp_recipient *to = arena_alloc(j->a, (n + 1) * sizeof *to);
+        struct range mail = { 0 };
+        bool ok;
+
+        if (!to)
+                return err_nomem(e);
+        for (size_t i = 0; i < n; i++)
+                to[i].address = j->item.recipients[i];
+        if (n == 0)
+                return finish_mail(j, e);
+        if (!have_session(j->o, k))
+                return send_nothing(j, k, e);
+        if (!open_spool(j, &mail, e))
+                return outbox_lost_spool(j, e);
+        ok = outbox_begin_only_try(j, e) && send_all(j, k, to, n, mail, e);
+        backing_unref(mail.in);
+        if (ok)
+                return commit_settled(j, to, n, e);
+        return err_in(e, "outbox %lld", (long long)j->item.id);
+}
