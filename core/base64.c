@@ -37,6 +37,68 @@ static char *decode_groups(const unsigned char **in, const unsigned char *end, c
         return out;
 }
 
+#if defined(__x86_64__) && defined(__GNUC__)
+/* Vector code (after W. Mula and D. Lemire, "Faster Base64 Encoding and Decoding using AVX2 Instructions"): 32 characters become 24 bytes.
+ * What an alphabet has in each sixteenth is told by its high and low four bits; a table of distances turns characters into sextets. */
+#include <immintrin.h>
+
+enum { VECTOR_IN = 32, VECTOR_OUT = 32, VECTOR_MARGIN = 48 }; /* of a store 24 bytes count; so much input left means that it has room */
+
+#define TWICE(...) __VA_ARGS__, __VA_ARGS__
+
+/* Those of 32 characters that are none of the alphabet, as bits, and the 24 bytes of the others. */
+__attribute__((target("avx2"))) static inline unsigned decode_vector(const unsigned char *p, char *out)
+{
+        const __m256i low_classes = _mm256_setr_epi8(TWICE(0x15, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x13, 0x1a, 0x1b, 0x1b, 0x1b, 0x1a));
+        const __m256i high_classes = _mm256_setr_epi8(TWICE(0x10, 0x10, 0x01, 0x02, 0x04, 0x08, 0x04, 0x08, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10));
+        const __m256i distances = _mm256_setr_epi8(TWICE(0, 16, 19, 4, -65, -65, -71, -71, 0, 0, 0, 0, 0, 0, 0, 0));
+        const __m256i order = _mm256_setr_epi8(TWICE(2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, -1, -1, -1, -1));
+        const __m256i slash = _mm256_set1_epi8('/'), nibble = _mm256_set1_epi8(0x0f);
+        __m256i in = _mm256_loadu_si256((const __m256i *)(const void *)p);
+        __m256i high = _mm256_and_si256(_mm256_srli_epi32(in, 4), nibble), low = _mm256_and_si256(in, nibble);
+        __m256i classes = _mm256_and_si256(_mm256_shuffle_epi8(low_classes, low), _mm256_shuffle_epi8(high_classes, high));
+        unsigned good = (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(classes, _mm256_setzero_si256()));
+        __m256i sextets = _mm256_add_epi8(in, _mm256_shuffle_epi8(distances, _mm256_add_epi8(_mm256_cmpeq_epi8(in, slash), high)));
+        __m256i twelves = _mm256_maddubs_epi16(sextets, _mm256_set1_epi32(0x01400140));
+        __m256i bits = _mm256_madd_epi16(twelves, _mm256_set1_epi32(0x00011000));
+        __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(bits, order), _mm256_setr_epi32(0, 1, 2, 4, 5, 6, -1, -1));
+
+        _mm256_storeu_si256((__m256i *)(void *)out, bytes);
+        return ~good;
+}
+
+/* As decode_groups, as long as there is input for whole vectors; passes line ends between groups. */
+__attribute__((target("avx2"))) static char *decode_vectors(const unsigned char **in, const unsigned char *end, char *out)
+{
+        const unsigned char *p = *in;
+
+        while (end - p >= VECTOR_MARGIN) {
+                unsigned bad = decode_vector(p, out), n = bad ? (unsigned)__builtin_ctz(bad) & ~3u : VECTOR_IN;
+
+                p += n;
+                out += n / 4 * 3;
+                if (!bad)
+                        continue;
+                if (*p == '\r')
+                        p++;
+                if (*p != '\n')
+                        break;
+                p++;
+        }
+        *in = p;
+        return out;
+}
+
+static char *decode_many(const unsigned char **in, const unsigned char *end, char *out)
+{
+        if (end - *in >= VECTOR_MARGIN && __builtin_cpu_supports("avx2"))
+                out = decode_vectors(in, end, out);
+        return decode_groups(in, end, out);
+}
+#else
+#define decode_many decode_groups
+#endif
+
 /* The whole bytes in the sextets held: 0, 0, 1 or 2. */
 static char *put_held(const struct base64 *d, char *out)
 {
@@ -103,7 +165,7 @@ size_t base64_decode(struct base64 *d, struct str in, char *out)
 
         while (p != end) {
                 if (d->held == 0 && d->pads == 0)
-                        o = decode_groups(&p, end, o);
+                        o = decode_many(&p, end, o);
                 if (p != end)
                         o = take_byte(d, *p++, o);
         }

@@ -162,4 +162,26 @@ TEST(random_text_in_chunks)
         buf_free(&out);
 }
 
+/* Every byte at every place of what vector code takes at once, with line ends before and behind. */
+TEST(any_byte_anywhere)
+{
+        char in[120];
+        struct buf whole = BUF_INIT, out = BUF_INIT;
+
+        for (int c = 0; c < 256; c++)
+                for (size_t at = 0; at < sizeof in; at++) {
+                        for (size_t i = 0; i < sizeof in; i++)
+                                in[i] = "Zm9vYmFy+/QUJD0123"[i % 18];
+                        memcpy(in + 76, "\r\n", 2);
+                        in[39] = c & 1 ? '\n' : 'x';
+                        in[at] = (char)c;
+                        struct base64 a = decode(str_make(in, sizeof in), SIZE_MAX, 0, &whole);
+                        struct base64 b = decode(str_make(in, sizeof in), 1, 0, &out);
+                        CHECK(same_flags(&a, &b));
+                        CHECK_BYTES(buf_str(&whole), buf_str(&out));
+                }
+        buf_free(&whole);
+        buf_free(&out);
+}
+
 TEST_MAIN
