@@ -161,7 +161,9 @@ static int flush_result(const struct outbox_result *r)
                r->dead);
         if (r->unknown_host)
                 log_error("%" PRIu64 " mails stay: their smarthost is not known here; `mailmill outbox flush SCRIPT` takes them from the script", r->unknown_host);
-        return r->dead ? EX_UNAVAILABLE : r->later || r->unknown_host ? EX_TEMPFAIL : EX_OK;
+        if (r->untried)
+                printf("%" PRIu64 " left: their smarthost did not let us in\n", r->untried);
+        return r->dead ? EX_UNAVAILABLE : r->untried ? err_exit_code(r->worst) : r->later || r->unknown_host ? EX_TEMPFAIL : EX_OK;
 }
 
 /* Smarthosts come from the script named, and from init.lua; commands need the supervisor. */

@@ -81,7 +81,7 @@ static int code_of(const struct run_result *res, const struct outbox_result *sen
                 return err_exit_code(res->worst == ERR_NONE ? ERR_IO : res->worst);
         if (res->held || res->undone || res->stopped)
                 return EX_TEMPFAIL;
-        return sent->dead ? EX_UNAVAILABLE : EX_OK;
+        return sent->dead ? EX_UNAVAILABLE : sent->untried ? err_exit_code(sent->worst) : EX_OK;
 }
 
 static int run_and_send(struct running *r)

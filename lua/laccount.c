@@ -188,6 +188,7 @@ int declare_smarthost(lua_State *L)
                 "auth", "helo", "from", "timeout",
         };
         struct engine *en = engine_of(L);
+        int64_t timeout;
         struct smarthost h = { 0 };
         struct str from;
 
@@ -215,7 +216,10 @@ int declare_smarthost(lua_State *L)
         h.auth = declare_text(L, what, "auth");
         check_auth(L, what, h.auth);
         h.helo = declare_text(L, what, "helo");
-        h.timeout_ms = (int)(declare_span(L, what, "timeout", 300) * 1000);
+        timeout = declare_span(L, what, "timeout", 0); /* RFC 5321's, which differ from command to command */
+        if (timeout < 0 || timeout > 3600)
+                state_complain(L, "%s: option timeout is outside 1 s to 1 hour", what);
+        h.timeout_ms = (int)timeout * 1000;
         from = declare_text(L, what, "from");
         for (size_t i = 0; i < en->host_n; i++)
                 if (str_eq(en->hosts[i].smtp.name, h.name))
