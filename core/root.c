@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -144,7 +145,37 @@ static bool open_root(struct root *r, const char *path, struct err *e)
         return r->fd >= 0 && check_root(r, e) && (!made || sys_syncfs(r->fd, e));
 }
 
-struct root *root_open(struct str path, struct err *e)
+/* A directory without a name: it is empty and stays so. */
+static int open_nowhere(struct err *e)
+{
+        const char *tmp = getenv("TMPDIR");
+        char path[PATH_MAX];
+        int fd;
+
+        snprintf(path, sizeof path, "%s/mailmill-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+        if (!mkdtemp(path)) {
+                err_sys(e, ERR_IO, errno, "making a directory like %s", path);
+                return -1;
+        }
+        fd = sys_open(path, O_RDONLY | O_DIRECTORY, 0, e);
+        rmdir(path);
+        return fd;
+}
+
+static bool look_root(struct root *r, const char *path, struct err *e)
+{
+        struct stat st;
+
+        if (stat(path, &st) == 0 || errno != ENOENT)
+                return open_root(r, path, e);
+        r->path = mem_dup(path, strlen(path));
+        if (!r->path)
+                return err_nomem(e);
+        r->fd = open_nowhere(e);
+        return r->fd >= 0;
+}
+
+static struct root *root_by(bool (*open)(struct root *r, const char *path, struct err *e), struct str path, struct err *e)
 {
         struct root *r;
         char *name;
@@ -158,13 +189,16 @@ struct root *root_open(struct str path, struct err *e)
         name = mem_dup(path.p, path.n);
         if (r)
                 r->fd = -1;
-        ok = r && name ? open_root(r, name, e) : err_nomem(e);
+        ok = r && name ? open(r, name, e) : err_nomem(e);
         mem_free(name);
         if (ok)
                 return r;
         root_close(r);
         return NULL;
 }
+
+struct root *root_open(struct str path, struct err *e) { return root_by(open_root, path, e); }
+struct root *root_look(struct str path, struct err *e) { return root_by(look_root, path, e); }
 
 void root_close(struct root *r)
 {

@@ -275,7 +275,7 @@ static void close_run(struct run *r)
         if (r->staging)
                 staging_close(r->staging);
         for (size_t i = 0; i < r->roots.n; i++)
-                root_close(r->roots.list[i]);
+                root_close(r->roots.list[i].root);
         mem_free(r->roots.list);
         mem_free(r->lanes);
         mem_free(r->sources);
@@ -354,28 +354,40 @@ int run_tmpfile(struct run *r, struct err *e)
         return fd;
 }
 
+static bool more_roots(struct run *r, struct err *e)
+{
+        size_t cap = r->roots.cap ? r->roots.cap * 2 : 8;
+        struct named_root *p;
+
+        if (r->roots.n < r->roots.cap)
+                return true;
+        p = mem_resize(r->roots.list, cap * sizeof *p);
+        if (!p)
+                return err_nomem(e);
+        r->roots.list = p;
+        r->roots.cap = cap;
+        return true;
+}
+
+/* By the name asked for, which may differ from the path it has (a symbolic link): else each message would open it anew. */
 struct root *run_root_named(struct run *r, struct str path, struct err *e)
 {
-        struct root *root;
+        struct named_root new;
 
         for (size_t i = 0; i < r->roots.n; i++)
-                if (str_eq(root_path(r->roots.list[i]), path))
-                        return r->roots.list[i];
-        if (r->roots.n == r->roots.cap) {
-                size_t cap = r->roots.cap ? r->roots.cap * 2 : 8;
-                struct root **p = mem_resize(r->roots.list, cap * sizeof *p);
-
-                if (!p) {
-                        err_nomem(e);
-                        return NULL;
-                }
-                r->roots.list = p;
-                r->roots.cap = cap;
+                if (str_eq(r->roots.list[i].name, path))
+                        return r->roots.list[i].root;
+        if (!more_roots(r, e))
+                return NULL;
+        new.name = arena_str(r->arena, path);
+        if (!new.name.p) {
+                err_nomem(e);
+                return NULL;
         }
-        root = root_open(path, e);
-        if (root)
-                r->roots.list[r->roots.n++] = root;
-        return root;
+        new.root = r->config.dry ? root_look(path, e) : root_open(path, e);
+        if (new.root)
+                r->roots.list[r->roots.n++] = new;
+        return new.root;
 }
 
 struct root *run_root(struct run *r, const struct source *s, struct err *e)

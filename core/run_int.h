@@ -78,7 +78,7 @@ struct run {
         struct arena *arena;
         struct names *names;
         struct root *root;
-        struct { struct root **list; size_t n, cap; } roots; /* all opened by name */
+        struct { struct named_root { struct str name; struct root *root; } *list; size_t n, cap; } roots; /* by the name they were asked for */
         struct lane *lanes;
         size_t lane_n;
         struct source **sources; /* for progress */

@@ -22,6 +22,8 @@ struct str staging_id(const struct staging *s);
 /* A directory that scripts write below. Opened once; world-writable ones (without sticky bit) are refused. */
 struct root;
 struct root *root_open(struct str path, struct err *e) MUST_CHECK;   /* made when missing (0700) */
+/* For a rehearsal: nothing is made. Below a directory that is missing nothing is found. */
+struct root *root_look(struct str path, struct err *e) MUST_CHECK;
 void root_close(struct root *r);
 struct str root_path(const struct root *r);                          /* absolute */
 int root_fd(const struct root *r);

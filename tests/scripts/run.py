@@ -1,0 +1,522 @@
+#!/usr/bin/env python3
+"""The command line as a user sees it: options, exit codes, check, JSON, dry runs, ready-made scripts, outbox, state, serve, init.lua.
+usage: run.py [TEST ...]; ends with the count."""
+import json, os, poplib, re, shutil, signal, subprocess, sys, tempfile, traceback
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BINARY = os.path.abspath(os.environ.get("MAILMILL", TOP + "/build/mailmill"))
+SAMPLE, INBOX = TOP + "/examples/mail/sample.mbox", TOP + "/examples/mail/inbox"
+
+
+class Case:
+    """A directory with a state and a root of its own; scripts are written into it."""
+
+    def __init__(self):
+        self.d = tempfile.mkdtemp(prefix="mailmill-cli-")
+        self.env = {"PATH": os.environ["PATH"], "HOME": self.d, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+        self.env.update((k, v) for k, v in os.environ.items() if k.endswith("SAN_OPTIONS"))
+
+    def script(self, text, name="s.lua"):
+        path = os.path.join(self.d, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+    def run(self, *args, stdin=None, code=0):
+        p = subprocess.run([BINARY, *args], cwd=self.d, env=self.env, input=stdin if stdin is not None else b"", stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, timeout=60)
+        self.out, self.err = p.stdout.decode("utf-8", "replace"), p.stderr.decode("utf-8", "replace")
+        if code is not None:
+            same(p.returncode, code, "exit code of %s\n%s%s" % (" ".join(args), self.out[-1500:], self.err[-1500:]))
+        return self.out
+
+    def events(self, *args, **kw):
+        return [json.loads(line) for line in self.run("--json", *args, **kw).splitlines()]
+
+    def files(self, sub=""):
+        found = []
+        for base, dirs, names in os.walk(os.path.join(self.d, sub)):
+            if ".local" in dirs:
+                dirs.remove(".local")
+            found += [os.path.relpath(os.path.join(base, n), self.d) for n in names]
+        return sorted(found)
+
+
+def same(got, want, what):
+    if got != want:
+        raise AssertionError("%s: wanted %r, got %r" % (what, want, got))
+
+
+def has(text, *parts):
+    for part in parts:
+        if part not in text:
+            raise AssertionError("%r is missing in:\n%s" % (part, text))
+
+
+# ---- options and exit codes ----
+
+def bad_options(c):
+    for args, words in [
+        ([], ["--help"]),
+        (["--dry-rnu", "x.lua"], ["--dry-rnu", "--dry-run"]),
+        (["--limit", "x", "s.lua"], ["--limit", "not a number"]),
+        (["--limit"], ["--limit needs a value"]),
+        (["--json=yes"], ["--json takes no value"]),
+        (["--allow", "net", "s.lua"], ["possible are io and os"]),
+        (["-x"], ["unknown option -x"]),
+        (["-e"], ["-e needs the code"]),
+        (["-e", "print(1)"], ["there is no source"]),
+        (["stat"], ["'stat'", "did you mean 'state'"]),
+        (["xtract", SAMPLE], ["did you mean 'extract'"]),
+        (["outbox", "relaese"], ["list, release, flush and drop"]),
+        (["state", "--lst"], ["unknown option --lst"]),
+        (["serve"], ["what is to be served"]),
+        (["serve", SAMPLE, "--cert", "x"], ["go together"]),
+        (["check"], ["which script"]),
+        (["run"], ["which script"]),
+    ]:
+        c.run(*args, code=64)
+        has(c.err, *words)
+        same(len(c.err.splitlines()), 1, "lines of the error: " + c.err)
+
+
+def exit_codes(c):
+    c.run("--version")
+    has(c.out, "mailmill 0.")
+    c.run("--help")
+    has(c.out, "--dry-run", "mailmill serve", "-e CODE")
+    c.run("state", "--help")
+    has(c.out, "--mark-all-seen")
+    c.run("nosuch.lua", code=66)
+    has(c.err, "nosuch.lua")
+    c.run("-e", "print(m.subject)", "nosuch.mbox", code=66)
+    has(c.err, "nosuch.mbox")
+    c.run(c.script("mail.rule(\n"), SAMPLE, code=65)
+    has(c.err, "s.lua:")
+    c.run(c.script('error("no good")'), SAMPLE, code=65)
+    has(c.err, "s.lua:1", "no good")
+    c.run(c.script("x = 1"), SAMPLE, code=64)
+    has(c.err, "nothing to decide")
+    c.run(c.script("mail.on_message(function(m) end)"), code=64)
+    has(c.err, "no source")
+    c.run(c.script("mail.on_message(function(m) end)"), "--colour", SAMPLE, code=64)
+    has(c.err, "--colour")
+    c.run(c.script("mail.on_message(function(m) end)"), SAMPLE)
+    same(c.err, "", "quiet where nothing was to tell")
+
+
+def one_line(c):
+    """-e: standard output is the script's alone."""
+    c.run("-e", "print(m.subject)", SAMPLE)
+    same(len(c.out.splitlines()), 12, "subjects")
+    has(c.out, "Ihre Rechnung zur Bestellung 4711 – vielen Dank!")
+    c.run("-e", "print(m.size", SAMPLE, code=65)
+    has(c.err, "-e:1")
+
+
+def standard_input(c):
+    with open(SAMPLE, "rb") as f:
+        data = f.read()
+    c.run("-e", "print(m.from)", "-", stdin=data)
+    same(len(c.out.splitlines()), 12, "messages of an mbox from standard input")
+    with open(INBOX + "/2-orders.eml", "rb") as f:
+        c.run("-e", "print(m.from)", "-", stdin=f.read())
+    same(c.out, "orders@acme.example\n", "one message from standard input")
+
+
+def limit_and_sources(c):
+    s = c.script('mail.source "nowhere.mbox"\nmail.on_message(function(m) print(m.source) end)')
+    c.run(s, "--limit", "2", SAMPLE, INBOX)
+    same(len(c.out.splitlines()), 4, "two messages of each source, and not the script's own")
+    c.run(s, code=66)
+    has(c.err, "nowhere.mbox")
+
+
+# ---- check ----
+
+MISTAKES = """mail.acount { host = "x" }
+mail.limits { txt = 1 }
+mail.rule("A", { form = "*@x", attachment = { nmae = "*.pdf" } }, function(m)
+  if m.subjct == "x" then m:delivr "Y" end
+  for part in m:attachments { nam = "*.pdf" } do
+    part:save("x/{dat:%Y}/{vars.number} {name}", { on_conflit = "keep" })
+    print(part.nme, m.from.domian)
+  end
+  m:subject()
+  undefined_thing(3)
+end)
+local t = { a = 1 }
+function t.f(x) return x.anything, t.b end
+known = 5
+print(knwon, t.f)
+"""
+
+
+def check_mistakes(c):
+    s = c.script(MISTAKES)
+    for args in (["check", s], [s, SAMPLE]):
+        c.run(*args, code=65)
+        for line, words in [(1, ["'acount'", "'account'"]), (2, ["'txt'", "'text'"]), (3, ["'form'", "'from'"]), (3, ["'nmae'", "'name'"]),
+                            (4, ["'subjct'", "'subject'"]), (4, ["'delivr'", "'deliver'"]), (5, ["'nam'", "'name'"]), (6, ["{dat}", "'date'"]),
+                            (6, ["'on_conflit'", "'on_conflict'"]), (7, ["'nme'", "'name'"]), (7, ["'domian'", "'domain'"]),
+                            (9, ["is a field"]), (10, ["undefined_thing"]), (15, ["'knwon'", "'known'"])]:
+            lines = [text for text in c.err.splitlines() if "s.lua:%d: " % line in text]
+            if not any(all(w in text for w in words) for text in lines):
+                raise AssertionError("line %d lacks %s:\n%s" % (line, words, c.err))
+        same(len(re.findall(r"s\.lua:\d+: ", c.err)), 14, "mistakes:\n" + c.err)
+    same(c.out, "", "nothing was run")
+
+
+FINE = """#!/usr/bin/mailmill
+local helper <const> = require "helper"
+local names = setmetatable({}, { __index = function(t, k) return k end })
+goto start
+::start::
+for i = 1, 3 do names[i] = i end
+local function f(m, ...) return m.whatever, select("#", ...) end
+local text = [==[
+]] m.subjct ]==] .. 'a\\'b' .. "\\u{48}\\x41\\065\\z
+   c"
+counter = (counter or 0) + 0x1p4 // 1 ~ 2
+function string.shout(s) return s:upper() .. "!" end
+mail.rule("x", { any = { { subject = "*" }, { size = 5 } }, header = { Whatever = "*" }, vars = { x = false } }, function(m)
+  local subject = m.subject
+  subject = { anything = 1 }
+  print(subject.anything, m.vars.anything, m.from.domain:upper(), #m.to, m.to[1], text, f(m), helper.help(), ("x"):rep(3), m:header "X" or "")
+  for i, part in ipairs(m:parts()) do print(i, part.type, part.size // 2) end
+  local m = { own = 1 }
+  print(m.own)
+  m:save "a{{b}}"
+end)
+mail.on_finish(function(run) print(run.messages, os.time(), helper_global) end)
+"""
+
+
+def check_fine(c):
+    c.script("helper_global = 1\nreturn { help = function() return 1 end }", "helper.lua")
+    c.run("check", c.script(FINE.replace('  m:save "a{{b}}"\n', "")))
+    same(c.err, "", "no mistakes")
+    for path in sorted(os.listdir(TOP + "/examples")):
+        if path.endswith(".lua"):
+            c.run("check", TOP + "/examples/" + path)
+    for path in sorted(os.listdir(TOP + "/scripts")):
+        if path.endswith(".lua"):
+            c.run("check", TOP + "/scripts/" + path)
+
+
+def check_module(c):
+    """A module beside the script is checked with it."""
+    c.script("return { f = function() return undefined_name end }", "helper.lua")
+    c.run("check", c.script('local h = require "helper"\nmail.on_message(function(m) h.f() end)'), code=65)
+    has(c.err, "helper.lua:1", "undefined_name")
+
+
+def declarations(c):
+    """What only running the top level shows: all at once as well."""
+    s = c.script('local o = { host = "h" }\nmail.account(o)\nmail.smarthost { host = "x", tls = "maybe" }\nmail.on_message(function(m) end)')
+    c.run(s, SAMPLE, code=65)
+    has(c.err, "s.lua:2", "user", "s.lua:3", "maybe")
+
+
+# ---- deciding ----
+
+def dry_run(c):
+    s = c.script('mail.rule("Keep", {}, function(m)\n  m:save "all/{subject}"\n  m:deliver "A"\n  mail.store "x"[m.size] = 1\nend)')
+    before = c.files()
+    c.run("--dry-run", s, SAMPLE)
+    has(c.out, "save all/Lunch on Thursday", "deliver A", "[Keep]", "tom@example.com")
+    has(c.err, "nothing was changed")
+    same(c.files(), before, "files after a dry run")
+    same(os.path.exists(c.d + "/.local"), False, "a state after a dry run")
+    c.run(s, SAMPLE)
+    same(len([f for f in c.files() if f.startswith("A/new/")]), 12, "deliveries of the real run")
+    c.run("-n", "-e", 'error("x")', SAMPLE, "--limit", "1", code=75)
+    has(c.out, "would be held")
+
+
+def json_shape(c):
+    s = c.script('mail.on_message(function(m) m:save "s/{index}" if m.from.user == "tom" then error "no Toms" end m:discard() end)')
+    events = c.events(s, SAMPLE, code=75)
+    kinds = [e["event"] for e in events]
+    same((kinds.count("message"), kinds.count("held"), kinds.count("source"), kinds[-1]), (10, 2, 1, "end"), "events")
+    first = next(e for e in events if e["event"] == "message")
+    same((first["subject"], first["from"], first["number"], first["discarded"]), ("Lunch on Thursday?", "anna.weber@example.com", 1, True), "a message")
+    same([e["effect"] for e in first["effects"]], ["save"], "its effects")
+    held = next(e for e in events if e["event"] == "held")
+    has(held["error"], "no Toms")
+    has(held["traceback"], "s.lua:1")
+    same((events[-1]["messages"], events[-1]["held"]), (10, 2), "the end")
+
+
+def held_and_state(c):
+    s = c.script('mail.on_message(function(m) if m.subject:contains "lunch" then error("not today") end m:deliver "A" end)')
+    c.run(s, SAMPLE, code=75)
+    has(c.err, "not today", "traceback", "s.lua:1", "2 held")
+    c.run("state")
+    has(c.out, "not today", "held", "1 attempt", SAMPLE)
+    rows = c.events("state", "held")
+    same([(r["state"], r["attempts"]) for r in rows], [("held", 1)] * 2, "held rows")
+    c.run("state", "show", str(rows[0]["id"]))
+    has(c.out, "Subject: Lunch on Thursday?", "half past twelve")
+    has(c.err, "not today")
+    c.run("state", "show", "999", code=66)
+    c.run("state", "show", "x", code=64)
+    c.run("state", "forget", code=64)
+    c.run("state", "forget", str(rows[1]["id"]))
+    same(len(c.events("state", "held")), 1, "held after one was forgotten")
+    c.run("state", "requeue", str(rows[0]["id"]))
+    same(c.events("state", "held")[0]["attempts"], 0, "attempts after requeue")
+    c.run(c.script('mail.on_message(function(m) m:deliver "B" end)'), "--failed", SAMPLE)
+    same(len([f for f in c.files() if f.startswith("B/new/")]), 1, "delivered by --failed")
+    same(c.events("state", "held"), [], "nothing is held any more")
+
+
+def outbox(c):
+    s = c.script('mail.smarthost { host = "127.0.0.1", port = 9, from = "me@example.org" }\n'
+                 'mail.rule("u", { subject = "urgent*" }, function(m) m:forward "a@example.org" m:run_after { "true" } end)')
+    c.run(s, SAMPLE)
+    has(c.err, "waits in the outbox" if "1 outward" in c.err else "wait in the outbox", "mailmill outbox release")
+    rows = c.events("outbox")
+    same([r["state"] for r in rows], ["waiting", "waiting"], "outbox")
+    same([r.get("to") or r["argv"] for r in rows], [["a@example.org"], ["true"]], "what waits")
+    c.run("outbox")
+    has(c.out, "to a@example.org", "run true", "waiting")
+    c.run("outbox", "release", str(rows[0]["id"]))
+    same([r["state"] for r in c.events("outbox")], ["ready", "waiting"], "after releasing one")
+    c.run("outbox", "release", "77", code=66)
+    c.run("outbox", "flush", s, code=75)
+    row = c.events("outbox")[0]
+    same(row["tries"], 1, "tries after a refused connection")
+    has(row["answer"], "refused")
+    c.run("outbox", "drop", str(row["id"]))
+    c.run("outbox", "drop", str(row["id"]), code=66)
+    c.run("outbox", "release")
+    c.run("outbox", "flush", s)
+    same(c.events("outbox"), [], "the command was run")
+    c.run("outbox", "list")
+    has(c.out, "empty")
+
+
+def send(c):
+    """--send lets commands of an archive go at once."""
+    s = c.script('mail.rule("u", { subject = "urgent*" }, function(m) m:run_after { "sh", "-c", "cat > got" } end)')
+    c.run("--send", s, SAMPLE)
+    same(c.events("outbox"), [], "outbox")
+
+
+def quarantine(c):
+    s = c.script('mail.rule("x", { subject = "urgent*" }, function(m) error "never" end)')
+    for n in range(3):
+        c.run(s, SAMPLE, code=75)
+    same([r["state"] for r in c.events("state", "held")], ["quarantined"], "after three failures")
+
+
+# ---- scripts as commands ----
+
+def show(c):
+    c.run("show", SAMPLE, "-H", "X-Spam-Flag")
+    has(c.out, "Rechnung März 4711.pdf", "list        digest.lists.example.net", "x-spam-flag YES", "(is application/pdf)")
+    c.run("show", "--text", INBOX + "/1-umlauts.eml")
+    has(c.out, "Schöne Grüße")
+    c.run("show", "--help")
+    has(c.out, "usage: mailmill show", "--header NAME")
+    c.run("show", "--txt", SAMPLE, code=64)
+    has(c.err, "did you mean --text")
+    c.run("show", code=64)
+    has(c.err, "show: which sources")
+
+
+def extract(c):
+    c.run("extract", SAMPLE, "-o", "out")
+    same(c.files("out"), sorted("out/" + n for n in ["Offer 88.pdf", "Rechnung März 4711.pdf", "garden.png", "gate.png", "invoice.pdf",
+                                                     "reports.example!example.org!1793923200!1794009599.zip"]), "files")
+    c.run("extract", "--type=image/*", "--template", "{from.user}/{name}", "-oimages", SAMPLE)
+    same(c.files("images"), ["images/tom/garden.png", "images/tom/gate.png"], "images")
+    c.run("extract", "--dry-run", SAMPLE, "-o", "none")
+    same(os.path.exists(c.d + "/none"), False, "directory after a dry run")
+
+
+def options_of_scripts(c):
+    s = c.script("""local o = mail.options {
+  about = "Tries options.",
+  { "many", many = true, value = "X", help = "several" },
+  { "count", short = "c", type = "integer", default = 3, help = "a number" },
+  { "size", type = "size", default = "1 kB" }, { "age", type = "span", value = "AGE" },
+  { "kind", type = "choice", choices = { "a", "b" } },
+  { "dash-ed", help = "a flag" },
+}
+print(table.concat(o.many, "+"), o.count, o.dash_ed, o.kind, o.age, #o.sources)
+mail.on_message(function(m) end)""")
+    c.run(s, "--many", "1", "--many=2", "-c7", "--dash-ed", "--kind", "b", "--age", "2 days", "--limit", "1", SAMPLE)
+    same(c.out, "1+2\t7\ttrue\tb\t172800\t1\n", "options")
+    c.run(s, SAMPLE, "--", INBOX)
+    same(c.out, "\t3\tfalse\tnil\tnil\t2\n", "defaults")
+    for args, words in [(["--count", "x"], ["'x'", "whole number"]), (["--kind", "c"], ["a, b"]), (["--age", "soon"], ["span"]), (["--count"], ["needs a value"]),
+                        (["--dash-ed=1"], ["takes no value"]), (["--cuont", "1"], ["did you mean --count"]), (["-z"], ["unknown option -z"])]:
+        c.run(s, SAMPLE, *args, code=64)
+        has(c.err, *words)
+    c.run(s, "--help")
+    has(c.out, "usage: mailmill", "Tries options.", "-c, --count INTEGER", "(3)")
+    for text, words in [('mail.options { { "json" } }', ["mailmill's own"]), ('mail.options { { "x", hlp = 1 } }', ["'hlp'", "'help'"]),
+                        ('local o = mail.options { { "x" } }\nprint(o.y)', ["no option 'y'"])]:
+        c.run(c.script(text), SAMPLE, code=65)
+        has(c.err, *words)
+
+
+def init_file(c):
+    c.script('shared = "from init"\nmail.root "~/Base"', ".config/mailmill/init.lua")
+    s = c.script('mail.rule("x", { subject = "urgent*" }, function(m) print(shared) m:deliver "A" end)')
+    c.run(s, SAMPLE)
+    same(c.out, "from init\n", "a global of init.lua")
+    same(len([f for f in c.files("Base") if f.startswith("Base/A/new/")]), 1, "delivered below its root")
+    c.run(s, "--root", "Other", SAMPLE)
+    same(len(c.files("Other")), 1, "delivered below --root")
+    c.script("mail.rot(1)", ".config/mailmill/init.lua")
+    c.run(s, SAMPLE, code=65)
+    has(c.err, "init.lua:1", "'rot'", "'root'")
+
+
+# ---- serve and fetch ----
+
+class Served:
+    def __init__(self, c, *args):
+        self.p = subprocess.Popen([BINARY, "serve", "--json", *args], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.info = json.loads(self.p.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.p.send_signal(signal.SIGTERM)
+        self.code = self.p.wait(10)
+        self.p.stdout.close()
+
+
+def serve(c):
+    with Served(c, SAMPLE, "--user", "me") as s:
+        same((s.info["host"], s.info["user"], s.info["messages"], s.info["tls"], len(s.info["password"])), ("127.0.0.1", "me", 12, False, 20), "announced")
+        box = poplib.POP3("127.0.0.1", s.info["port"], timeout=10)
+        box.user("me")
+        box.pass_(s.info["password"])
+        same(box.stat()[0], 12, "messages")
+        has(b"\n".join(box.retr(1)[1]).decode(), "Subject: Lunch on Thursday?")
+        box.quit()
+        box = poplib.POP3("127.0.0.1", s.info["port"], timeout=10)
+        try:
+            box.user("me")
+            box.pass_("wrong")
+            raise AssertionError("a wrong password was taken")
+        except poplib.error_proto:
+            box.close()
+    same(s.code, 0, "exit code after SIGTERM")
+
+
+def fetch(c):
+    c.script("", "x")
+    with Served(c, SAMPLE) as s:
+        c.env["PW"] = s.info["password"]
+        args = ["fetch", "--host", "127.0.0.1", "--port", str(s.info["port"]), "--user", "mailmill", "--password-env", "PW", "--tls", "none", "-o", "box"]
+        c.run(*args, code=65)
+        has(c.err, "plaintext_password")
+        args.append("--plaintext-password")
+        c.run(*args, "--dry-run")
+        same(os.path.exists(c.d + "/box"), False, "Maildir after a dry run")
+        c.run(*args)
+        same(len(c.files("box/Inbox/new")), 12, "delivered")
+        c.run(*args)
+        same(len(c.files("box/Inbox/new")), 12, "delivered after the second run")
+        row = [json.loads(line) for line in c.run("state", "accounts", "--json").splitlines()][0]
+        same((row["seen"], row["held"]), (12, 0), "state of the account")
+        c.env["PW"] = "wrong"
+        c.run(*args, code=77)
+        has(c.err, "mailmill@127.0.0.1")
+    c.run(*args, code=75)
+    has(c.err, "refused")
+
+
+def accounts(c):
+    text = "".join('mail.account { name = "%s", host = "127.0.0.1", port = %%d, user = "%s", password = secret.env "PW%s", tls = false, '
+                   "plaintext_password = true }\n" % (n, u, n) for n, u in (("one", "u1"), ("two", "u2")))
+    with Served(c, SAMPLE, "--user", "u1") as a, Served(c, INBOX, "--user", "u2") as b:
+        c.env.update(PWone=a.info["password"], PWtwo=b.info["password"])
+        s = c.script(text % (a.info["port"], b.info["port"]) + "mail.on_message(function(m) print(m.account) m:discard() end)")
+        c.run("--account", "three", s, code=64)
+        has(c.err, "no account 'three'")
+        c.run("--account", "two", s, SAMPLE, code=64)
+        c.run("state", "--mark-all-seen", s, "two")
+        has(c.out, "3 marked as seen")
+        same([line for line in c.out.splitlines() if line in ("one", "two")], [], "no handler ran")
+        c.run(s)
+        same(sorted(set(c.out.split())), ["one"], "the other account's messages are new")
+        c.run(s, "--again", "--account", "two")
+        same(c.out.split(), ["two"] * 3, "--again")
+
+
+def terminal(c):
+    """Nothing of a message reaches a terminal unescaped, and progress only a terminal."""
+    import pty
+    c.script("From: a@example.com\nSubject: x =?utf-8?q?=1B=5B31m?= y\nDate: Mon, 2 Nov 2026 10:12:40 +0100\n\nhi\x1b[31m\n", "a.eml")
+    out = []
+
+    def collect(fd):
+        data = os.read(fd, 65536)
+        out.append(data)
+        return data
+    old, stdout = dict(os.environ), os.dup(1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        os.environ.update(HOME=c.d, TERM="xterm")
+        status = pty.spawn([BINARY, "--dry-run", "-e", "print(m.subject, m.text)", c.d + "/a.eml"], collect)
+    finally:
+        os.dup2(stdout, 1)
+        os.close(null)
+        os.close(stdout)
+        os.environ.clear()
+        os.environ.update(old)
+    text = b"".join(out)
+    same(os.waitstatus_to_exitcode(status), 0, "exit code")
+    same(b"\x1b[31m" in text.replace(b"\x1b[J", b""), False, "escapes of the message on the terminal: %r" % text)
+    has(text.decode(), "\\x1b[31m")
+
+
+def demo(c):
+    p = subprocess.run(["sh", TOP + "/examples/demo.sh", BINARY], env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    out = p.stdout.decode()
+    same(p.returncode, 0, "exit code\n" + p.stderr.decode())
+    has(out, "12 messages on 127.0.0.1", "Archive/Billing/new/… × 3", "Inbox/new/… × 8", "Rechnung März 4711.pdf", "to oncall@example.org", "0 messages, 12 seen before")
+
+
+def man_page(c):
+    page = os.path.join(os.path.dirname(BINARY), "mailmill.1")
+    text = open(page).read()
+    has(text, "mark\\-all\\-seen", "leave_on_server", "EXIT STATUS")
+    if shutil.which("mandoc"):
+        p = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], stdout=subprocess.PIPE)
+        same(p.stdout.decode(), "", "mandoc's complaints")
+
+
+TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, declarations, dry_run, json_shape,
+         held_and_state, outbox, send, quarantine, show, extract, options_of_scripts, init_file, serve, fetch, accounts, terminal, demo, man_page]
+
+
+def main():
+    passed = failed = 0
+    for test in TESTS:
+        if sys.argv[1:] and test.__name__ not in sys.argv[1:]:
+            continue
+        c = Case()
+        try:
+            test(c)
+            passed += 1
+        except Exception:
+            failed += 1
+            print("FAIL %s\n%s" % (test.__name__, traceback.format_exc()))
+        finally:
+            shutil.rmtree(c.d, ignore_errors=True)
+    print("%d passed, %d failed" % (passed, failed))
+    sys.exit(1 if failed or not passed else 0)
+
+
+main()
