@@ -1,6 +1,10 @@
 #include "core/fromline.h"
 
 #include <stdio.h>
+#include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "core/date.h"
 
@@ -141,3 +145,37 @@ bool fromline_parse(struct str line, struct fromline *out)
                 out->sender = STR("");
         return true;
 }
+
+#if defined(__SSE2__)
+enum { STEP = 64 };
+
+/* The places among 16 where 'F' is followed by 'r': in base64 one in 4096. */
+static unsigned pairs_at(const char *p)
+{
+        __m128i first = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)p), _mm_set1_epi8('F'));
+        __m128i second = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 1)), _mm_set1_epi8('r'));
+
+        return (unsigned)_mm_movemask_epi8(_mm_and_si128(first, second));
+}
+
+const char *fromline_find(const char *p, size_t n)
+{
+        const char *end = p + n;
+
+        for (; end - p >= STEP + 5; p += STEP) {
+                uint64_t hits = pairs_at(p) | (uint64_t)pairs_at(p + 16) << 16 | (uint64_t)pairs_at(p + 32) << 32 | (uint64_t)pairs_at(p + 48) << 48;
+
+                for (; hits; hits &= hits - 1) {
+                        const char *at = p + __builtin_ctzll(hits);
+                        if (memcmp(at, "From ", 5) == 0)
+                                return at;
+                }
+        }
+        return memmem(p, (size_t)(end - p), "From ", 5);
+}
+#else
+const char *fromline_find(const char *p, size_t n)
+{
+        return memmem(p, n, "From ", 5);
+}
+#endif

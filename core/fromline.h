@@ -17,4 +17,7 @@ struct fromline {
 /* line: without its line end. False when it does not begin with "From ". */
 bool fromline_parse(struct str line, struct fromline *out);
 
+/* The first "From " in p[0..n), or NULL. As memmem, several times faster: every byte of every mbox passes here. */
+const char *fromline_find(const char *p, size_t n);
+
 #endif

@@ -139,7 +139,7 @@ static bool search(struct mbox *m, bool *found, struct err *e)
         size_t from;
 
         *found = false;
-        while ((hit = memmem(in->p + m->scan, in->n - m->scan, "From ", 5))) {
+        while ((hit = fromline_find(in->p + m->scan, in->n - m->scan))) {
                 enum verdict v;
 
                 m->scan = (size_t)(hit - in->p);

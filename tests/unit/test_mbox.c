@@ -13,6 +13,27 @@ static struct fromline parse(const char *line)
         return f;
 }
 
+/* At every place, in text that comes near it, and not beyond the end. */
+TEST(fromline_is_found)
+{
+        char text[200], *exact;
+        unsigned seed = 7;
+
+        for (size_t n = 0; n < sizeof text; n++)
+                for (size_t at = 0; at <= n; at++) {
+                        for (size_t i = 0; i < n; i++) {
+                                seed = seed * 1103515245 + 12345;
+                                text[i] = "FroFrFromFrom\n"[(seed >> 16) % 14];
+                        }
+                        if (at + 5 <= n)
+                                memcpy(text + at, "From ", 5);
+                        exact = mem_dup(text, n);
+                        NEED(exact || n == 0);
+                        CHECK(fromline_find(exact, n) == (at + 5 <= n ? exact + at : NULL));
+                        mem_free(exact);
+                }
+}
+
 TEST(fromline_dates)
 {
         static const struct { const char *line, *sender; int64_t time; } rows[] = {
