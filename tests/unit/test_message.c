@@ -163,7 +163,7 @@ TEST(text_of_the_best_part)
                 { MIXED("a", PART("a", "Content-Type: text/plain; name=x.txt\n\nnamed")), "named" },
                 { MIXED("a", PART("a", "Content-Type: message/rfc822\n\nA: b\n\nforwarded")), "forwarded" },
                 { MIXED("a", PART("a", "Content-Type: image/png\n\nx")), "" },
-                { "Content-Type: text/plain; charset=iso-8859-1\n\n\xe4\r\n\x80", "\xc3\xa4\n\xe2\x82\xac" },
+                { "Content-Type: text/plain; charset=windows-1252\n\n\xe4\r\n\x80", "\xc3\xa4\n\xe2\x82\xac" },
                 { "Content-Type: text/plain\n\n\xc3\xa4", "\xc3\xa4" },
                 { "Content-Type: text/plain; format=Flowed\n\none \ntwo\n", "one two\n" },
                 { "Content-Type: text/plain; format=flowed\n\n", "" },
