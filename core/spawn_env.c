@@ -57,6 +57,7 @@ static bool copy_to_locked(size_t *count, struct err *e)
 
 bool spawn_hide_environment(struct err *e)
 {
+        static char **texts; /* of our own block, whatever setenv puts in their places */
         size_t count = 0, kept = 0;
         char **own;
 
@@ -64,8 +65,9 @@ bool spawn_hide_environment(struct err *e)
                 return true;
         if (!copy_to_locked(&count, e))
                 return false;
-        own = mem_array(count + 1, sizeof *own); /* lives as long as the program */
-        if (!own)
+        own = mem_array(count + 1, sizeof *own); /* live as long as the program */
+        texts = mem_array(count + 1, sizeof *texts);
+        if (!own || !texts)
                 return err_nomem(e);
         for (size_t i = 0; i < count; i++) {
                 size_t n = strlen(environ[i]);
@@ -73,6 +75,7 @@ bool spawn_hide_environment(struct err *e)
                         return err_nomem(e);
                 mem_wipe(environ[i], n); /* the block that /proc/PID/environ shows */
         }
+        memcpy(texts, own, count * sizeof *own);
         environ = own;
         return true;
 }

@@ -116,6 +116,26 @@ static void open_standard(void)
                 close(fd);
 }
 
+static int perform(struct options *o, int argc, char **argv)
+{
+        struct err e = { 0 };
+        int code;
+
+        if (!options_parse(o, argc, argv, &e))
+                return cli_fail(&e);
+        log_set_level(o->verbose ? LOG_INFO : o->quiet ? LOG_ERROR : LOG_WARN);
+        if (o->help && !o->script) {
+                options_print_help(o->command);
+                return EX_OK;
+        }
+        if (!o->command)
+                return cli_usage("what is to be done? mailmill SCRIPT [SOURCE…], or mailmill --help");
+        code = o->command->run(o);
+        if (fflush(stdout) != 0 && code == EX_OK)
+                code = errno == EPIPE ? EX_OK : cli_usage("standard output can't be written: %s", strerror(errno));
+        return code;
+}
+
 int main(int argc, char **argv)
 {
         struct options o = { 0 };
@@ -130,18 +150,7 @@ int main(int argc, char **argv)
         signal(SIGPIPE, SIG_IGN);
         sys_random(seed, sizeof seed);
         map_seed(seed);
-        if (!options_parse(&o, argc, argv, &e))
-                return cli_fail(&e);
-        log_set_level(o.verbose ? LOG_INFO : o.quiet ? LOG_ERROR : LOG_WARN);
-        if (!o.command || (o.help && !o.script)) {
-                if (!o.help)
-                        return cli_usage("what is to be done? mailmill SCRIPT [SOURCE…], or mailmill --help");
-                options_print_help(o.command);
-                return EX_OK;
-        }
-        code = o.command->run(&o);
-        if (fflush(stdout) != 0 && code == EX_OK)
-                code = errno == EPIPE ? EX_OK : cli_usage("standard output can't be written: %s", strerror(errno));
+        code = perform(&o, argc, argv);
         arena_free(o.arena);
         return code;
 }
