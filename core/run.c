@@ -92,6 +92,7 @@ static void handle(struct run *r, struct event *ev)
         switch (ev->kind) {
         case GOT_MESSAGE:
                 r->last_input_ms = sys_mono_ms();
+                j->lane->input_ended = false; /* after the spool comes the source */
                 lane_put_last(j->lane, j);
                 break;
         case GOT_WAKE:
@@ -105,6 +106,9 @@ static void handle(struct run *r, struct event *ev)
                 break;
         case GOT_CARRIED:
                 batch_carried(r, ev->what);
+                break;
+        case GOT_INPUT_END:
+                ((struct lane *)ev->what)->input_ended = true;
                 break;
         case GOT_LANE_END:
                 lane_ended(r, ev->what);

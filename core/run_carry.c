@@ -144,11 +144,23 @@ static void cut_at_failure(struct run *r, struct batch *b)
         }
 }
 
+/* Every source waits for its outcomes. */
+static bool input_is_over(const struct run *r)
+{
+        for (size_t i = 0; i < r->lane_n; i++)
+                if (r->lanes[i].first || !(r->lanes[i].ended || r->lanes[i].input_ended))
+                        return false;
+        return true;
+}
+
+/* At half the queue: a batch that fills it would wait for its time with nothing more coming in, and reading would stand still while it is
+ * carried out. */
 static bool batch_is_due(const struct run *r, const struct batch *b)
 {
         const struct limits *lim = &r->config.limits;
 
-        return b->closed || b->n >= lim->batch_messages || b->bytes >= lim->batch_bytes || r->draining || r->ending ||
+        return b->closed || b->n >= lim->batch_messages || b->bytes >= lim->batch_bytes || b->bytes >= lim->queue / 2 ||
+               r->draining || r->ending || input_is_over(r) ||
                run_ms_left(r->last_input_ms, lim->batch_ms) == 0;
 }
 

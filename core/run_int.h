@@ -7,10 +7,10 @@
 #include "core/commit.h"
 #include "core/run.h"
 
-enum event_kind { GOT_MESSAGE, GOT_WAKE, GOT_STAGED, GOT_CARRIED, GOT_LANE_END };
+enum event_kind { GOT_MESSAGE, GOT_WAKE, GOT_STAGED, GOT_CARRIED, GOT_INPUT_END, GOT_LANE_END };
 struct event {
         enum event_kind kind;
-        void *what; /* job, job, job, batch, lane */
+        void *what; /* job, job, job, batch, lane, lane */
 };
 
 /* One message from arrival to its outcome. */
@@ -43,7 +43,7 @@ struct batch {
 
 /* One source on its thread, and what the main thread holds of it. */
 struct lane {
-        struct event event;
+        struct event event, input_event;
         struct run *run;
         struct account *account;
         struct ledger_account la;
@@ -56,6 +56,7 @@ struct lane {
         /* main thread */
         struct job *first, *last; /* arrived, not decided */
         bool waiting;            /* its message in hand waits for a child */
+        bool input_ended;        /* nothing comes until what came is settled */
         bool ended;
         struct err error;        /* of the source; ERR_NONE when it went well */
         uint64_t resume_number;  /* an archive's messages up to this one were settled before */

@@ -146,6 +146,8 @@ static void run_source(struct lane *l, struct source *s)
 
         if (!read_source(l, s, e))
                 e = &later;
+        /* Without memory for this word the open batch closes a little later, by its time. */
+        (void)!queue_post(l->run->events, &l->input_event);
         wait_for_outcomes(l, s);
         if (!s->ops->finish(s, e) && e == &later)
                 log_info("%.*s: %s", STR_FMT(s->name), later.text);
@@ -166,6 +168,7 @@ static void lane_main(void *arg)
 
 bool lane_start(struct lane *l, struct err *e)
 {
+        l->input_event = (struct event){ GOT_INPUT_END, l };
         l->thread = thread_start(lane_main, l, "source", e);
         return l->thread != NULL;
 }
