@@ -150,7 +150,10 @@ function Checker:member(value, name, line, called)
   if value.path then return nil, self:global_member(value.path, name, line) end
   if not kind or not kind.names then return nil, UNKNOWN end
   local entry = kind.names[name]
-  if not entry then
+  if not entry and value.kind == "string" then -- a script may give strings methods of its own
+    self:doubt("string", name, line, called and "method" or "field", kind.words, keys_of(kind.names))
+    return nil, UNKNOWN
+  elseif not entry then
     self:complain(line, "unknown %s '%s' of %s%s", called and "method" or "field", name, kind.words, nearest(name, keys_of(kind.names)))
     return nil, UNKNOWN
   end
@@ -160,6 +163,12 @@ function Checker:member(value, name, line, called)
   end
   if entry.method then return entry, { entry = entry } end
   return entry, entry.kind ~= "" and { kind = entry.kind } or UNKNOWN
+end
+
+-- Wrong unless the script itself puts it there: decided at the end.
+function Checker:doubt(path, name, line, what, words, names)
+  local list = self.shared.doubts
+  list[#list + 1] = { checker = self, path = path, name = name, line = line, what = what, words = words, names = names }
 end
 
 -- mail.acount: a field of a table that stands in a global name from the start.
@@ -176,7 +185,7 @@ function Checker:global_member(path, name, line)
     local own = full:match("^" .. path .. "%.(.*)$")
     if own and rawget(table, own) == nil then names[#names + 1] = own end
   end
-  if path ~= "arg" then self.shared.members[#self.shared.members + 1] = { checker = self, path = path, name = name, line = line, names = names } end
+  if path ~= "arg" then self:doubt(path, name, line, "field", path, names) end
   return UNKNOWN
 end
 
@@ -404,20 +413,19 @@ statements["for"] = function(self)
 end
 
 statements["function"] = function(self)
-  local name, line = self:take "name", self:line()
-  local value, method = nil, false
+  local line, name, method = self:line(), self:take "name", false
   if self:is "." or self:is ":" then
-    value = self:read_name(name, line)
+    self:read_name(name, line)
   else
     self:write_name(name)
   end
   while self:is "." or self:is ":" do
     method = self:is ":"
     self.at = self.at + 1
-    self:take "name"
+    name = name .. "." .. self:take "name"
+    self.shared.extended[name] = true
   end
   self:body(method and { self = UNKNOWN } or nil)
-  return value
 end
 
 statements["local"] = function(self)
@@ -631,16 +639,16 @@ local function check_globals(shared)
       read.checker:complain(read.line, "global '%s' is read but never set%s", read.name, nearest(read.name, names))
     end
   end
-  for _, m in ipairs(shared.members) do
-    if not shared.sets[m.path] and not shared.extended[m.path .. "." .. m.name] and not shared.free then
-      m.checker:complain(m.line, "unknown field '%s' of %s%s", m.name, m.path, nearest(m.name, m.names))
+  for _, d in ipairs(shared.doubts) do
+    if not shared.sets[d.path] and not shared.extended[d.path .. "." .. d.name] and not shared.free then
+      d.checker:complain(d.line, "unknown %s '%s' of %s%s", d.what, d.name, d.words, nearest(d.name, d.names))
     end
   end
 end
 
 -- units: { { name =, text =, dir =, action = }, … }. Answers the problems, in the order of their places.
 function check.run(units)
-  local shared = { problems = {}, reads = {}, sets = {}, members = {}, extended = {}, units = {}, seen = {}, globals = {}, free = false }
+  local shared = { problems = {}, reads = {}, sets = {}, doubts = {}, extended = {}, units = {}, seen = {}, globals = {}, free = false }
   for name, value in pairs(_G) do shared.globals[name] = value end
   shared.require = function(unit, name) beside(shared, unit, name) end
   for _, unit in ipairs(units) do shared.units[#shared.units + 1] = unit end

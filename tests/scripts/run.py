@@ -180,6 +180,7 @@ local text = [==[
    c"
 counter = (counter or 0) + 0x1p4 // 1 ~ 2
 function string.shout(s) return s:upper() .. "!" end
+print(("x"):shout())
 mail.rule("x", { any = { { subject = "*" }, { size = 5 } }, header = { Whatever = "*" }, vars = { x = false } }, function(m)
   local subject = m.subject
   subject = { anything = 1 }
@@ -453,32 +454,42 @@ def accounts(c):
         same(c.out.split(), ["two"] * 3, "--again")
 
 
-def terminal(c):
-    """Nothing of a message reaches a terminal unescaped, and progress only a terminal."""
-    import pty
-    c.script("From: a@example.com\nSubject: x =?utf-8?q?=1B=5B31m?= y\nDate: Mon, 2 Nov 2026 10:12:40 +0100\n\nhi\x1b[31m\n", "a.eml")
-    out = []
+def at_terminal(c, *args):
+    """Standard error and input at a terminal of 100 columns, as script(1) makes one; what appeared there."""
+    import fcntl, pty, select, struct, termios
+    main, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 100, 0, 0))
+    p = subprocess.Popen([BINARY, *args], cwd=c.d, env=dict(c.env, TERM="xterm"), stdin=end, stdout=end, stderr=end)
+    os.close(end)
+    out = b""
+    while select.select([main], [], [], 30)[0]:
+        try:
+            data = os.read(main, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        out += data
+    os.close(main)
+    same(p.wait(30), 0, "exit code at a terminal: %r" % out)
+    return out
 
-    def collect(fd):
-        data = os.read(fd, 65536)
-        out.append(data)
-        return data
-    old, stdout = dict(os.environ), os.dup(1)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-        os.environ.update(HOME=c.d, TERM="xterm")
-        status = pty.spawn([BINARY, "--dry-run", "-e", "print(m.subject, m.text)", c.d + "/a.eml"], collect)
-    finally:
-        os.dup2(stdout, 1)
-        os.close(null)
-        os.close(stdout)
-        os.environ.clear()
-        os.environ.update(old)
-    text = b"".join(out)
-    same(os.waitstatus_to_exitcode(status), 0, "exit code")
-    same(b"\x1b[31m" in text.replace(b"\x1b[J", b""), False, "escapes of the message on the terminal: %r" % text)
+
+def terminal(c):
+    """Nothing of a message reaches a terminal unescaped."""
+    c.script("From: a@example.com\nSubject: x =?utf-8?q?=1B=5B31m?= y\nDate: Mon, 2 Nov 2026 10:12:40 +0100\n\nhi\x1b[31m\n", "a.eml")
+    text = at_terminal(c, "--dry-run", "-e", "print(m.subject, m.text)", c.d + "/a.eml")
+    same(b"\x1b[31m" in text, False, "escapes of the message on the terminal: %r" % text)
     has(text.decode(), "\\x1b[31m")
+
+
+def progress(c):
+    """A run that takes its time shows a line for each source at a terminal, and nothing in a pipe."""
+    s = c.script('mail.on_message(function(m) for p in m:parts() do p:pipe { "sleep", "1.3" } end end)')
+    text = at_terminal(c, "--limit", "1", s, SAMPLE).decode()
+    has(text, "sample.mbox", "/s", "\x1b[J", "1 message")
+    c.run("--limit", "1", s, SAMPLE)
+    same(c.err, "", "in a pipe")
 
 
 def demo(c):
@@ -498,7 +509,7 @@ def man_page(c):
 
 
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, declarations, dry_run, json_shape,
-         held_and_state, outbox, send, quarantine, show, extract, options_of_scripts, init_file, serve, fetch, accounts, terminal, demo, man_page]
+         held_and_state, outbox, send, quarantine, show, extract, options_of_scripts, init_file, serve, fetch, accounts, terminal, progress, demo, man_page]
 
 
 def main():
