@@ -16,7 +16,17 @@ struct running {
         struct report *report;
         struct run_config config;
         struct ledger *ledger;
+        bool unread;              /* standard output is closed: nobody listens any more */
 };
+
+/* As a program that dies of SIGPIPE, but what was decided is carried out. */
+static void notice_closed_output(struct running *r)
+{
+        if (!r->unread && report_unread(r->report)) {
+                r->unread = true;
+                run_stop();
+        }
+}
 
 /* A handler may print: the progress lines leave the screen first. */
 static enum verdict decide(void *ctx, struct plan *p, struct err *e)
@@ -24,6 +34,7 @@ static enum verdict decide(void *ctx, struct plan *p, struct err *e)
         struct running *r = ctx;
 
         report_clear(r->report);
+        notice_closed_output(r);
         return r->inner.decide(r->inner.ctx, p, e);
 }
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
@@ -60,7 +61,8 @@ static bool serve(const struct options *o, struct str path, struct tls_server *t
 {
         char password[PASSWORD_LETTERS + 1];
         struct server_options so = { .port = (unsigned)o->port, .user = str_of(o->user ? o->user : "mailmill"), .tls = tls, .stopped = stopped };
-        struct source *src = source_open(path, &limits_default, "/tmp", e);
+        const char *tmp = getenv("TMPDIR");
+        struct source *src = source_open(path, &limits_default, tmp && *tmp ? tmp : "/tmp", e);
         struct server *s;
         bool ok;
 

@@ -30,7 +30,7 @@ static int cmd_version(struct options *o)
 
 const struct command commands[] = {
         { "run", "[OPTION…] SCRIPT [SOURCE…]\n-e CODE SOURCE…", "decides about messages with a script, or with CODE, the body of a handler of m", cmd_run },
-        { "check", "SCRIPT…", "finds unknown fields, options and names without running anything", cmd_check },
+        { "check", "SCRIPT…", "finds unknown fields, options and names, all at once; nothing is connected to or decided", cmd_check },
         { "serve", "SOURCE [--port N] [--user NAME] [--cert FILE --key FILE]", "a POP3 server on the loopback interface, over any source", cmd_serve },
         { "outbox", "[list]\nrelease [ID]\nflush [SCRIPT]\ndrop ID", "mail and commands that wait to leave", cmd_outbox },
         { "state", "[accounts]\nheld\nshow ID\nforget ID\nrequeue ID\n--mark-all-seen SCRIPT [ACCOUNT…]", "what is known of accounts and held messages", cmd_state },

@@ -400,8 +400,15 @@ const char *options_state_dir(const struct options *o, struct err *e)
         const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
         struct str s = STR_NONE;
 
-        if (o->state)
-                return o->state;
+        if (o->state) {
+                char *cwd = *o->state == '/' ? NULL : getcwd(NULL, 0); /* the journal holds absolute names */
+
+                s = cwd ? arena_printf(o->arena, "%s/%s", cwd, o->state) : str_of(o->state);
+                free(cwd);
+                if (!s.p)
+                        err_nomem(e);
+                return s.p;
+        }
         if (xdg && *xdg == '/')
                 s = arena_printf(o->arena, "%s/mailmill", xdg);
         else if (home && *home)

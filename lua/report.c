@@ -1,5 +1,6 @@
 #include "lua/report.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ struct report {
         struct report_options o;
         bool terminal, colour;  /* standard error is one; colours are wanted there */
         int64_t began_ms;
+        FILE *out;              /* where per-message lines and JSON go: standard output */
         unsigned drawn;         /* progress lines on the screen, the cursor at the first */
         uint64_t decided;
 };
@@ -147,12 +149,12 @@ static void json_number(struct buf *b, const char *key, uint64_t n)
         buf_printf(b, ",\"%s\":%" PRIu64, key, n);
 }
 
-static void json_line(struct buf *b)
+static void json_line(struct report *r, struct buf *b)
 {
         buf_add_str(b, STR("}\n"));
         if (buf_ok(b, NULL))
-                fwrite(b->p, 1, b->n, stdout);
-        fflush(stdout);
+                fwrite(b->p, 1, b->n, r->out);
+        fflush(r->out);
         buf_free(b);
 }
 
@@ -189,10 +191,10 @@ static void json_decided(struct report *r, const struct plan *p)
                 effect_json(f, &b);
         }
         buf_add_char(&b, ']');
-        json_line(&b);
+        json_line(r, &b);
 }
 
-static void json_held(const struct run_event *ev)
+static void json_held(struct report *r, const struct run_event *ev)
 {
         struct buf b = BUF_INIT;
         struct str trace = engine_traceback(ev->plan);
@@ -205,10 +207,10 @@ static void json_held(const struct run_event *ev)
         if (trace.n)
                 json_field(&b, "traceback", trace);
         buf_printf(&b, ",\"quarantined\":%s", ev->quarantined ? "true" : "false");
-        json_line(&b);
+        json_line(r, &b);
 }
 
-static void json_source_end(const struct run_event *ev)
+static void json_source_end(struct report *r, const struct run_event *ev)
 {
         struct buf b = BUF_INIT;
         struct source *s = ev->source;
@@ -218,7 +220,7 @@ static void json_source_end(const struct run_event *ev)
         json_number(&b, "messages", s ? atomic_load(&s->done_messages) : 0);
         json_number(&b, "skipped", s ? atomic_load(&s->skipped) : 0);
         json_field(&b, "error", ev->error ? str_of(ev->error->text) : STR_NONE);
-        json_line(&b);
+        json_line(r, &b);
 }
 
 static void text_message(FILE *f, const struct plan *p)
@@ -306,13 +308,13 @@ static void event(void *ctx, const struct run_event *ev)
                 break;
         case EVENT_HELD:
                 if (r->o.json)
-                        json_held(ev);
+                        json_held(r, ev);
                 else
                         text_held(r, ev);
                 break;
         case EVENT_SOURCE_END:
                 if (r->o.json)
-                        json_source_end(ev);
+                        json_source_end(r, ev);
                 break;
         case EVENT_NAMED:
                 log_warn("%.*s was taken at the last moment: saved as %.*s", STR_FMT(ev->from), STR_FMT(ev->to));
@@ -327,7 +329,7 @@ struct run_hooks report_hooks(struct report *r)
 
 /* ---- the end ---- */
 
-static void json_end(const struct report *r, const struct run_result *res, const struct outbox_result *sent)
+static void json_end(struct report *r, const struct run_result *res, const struct outbox_result *sent)
 {
         struct buf b = BUF_INIT;
 
@@ -349,7 +351,7 @@ static void json_end(const struct report *r, const struct run_result *res, const
                 json_number(&b, "sent", sent->sent);
                 json_number(&b, "dead", sent->dead);
         }
-        json_line(&b);
+        json_line(r, &b);
 }
 
 /* ", 3 files saved": nothing for 0. */
@@ -381,7 +383,7 @@ static void text_end(struct report *r, const struct run_result *res, const struc
         add_count(&b, res->sources_failed, "source failed", "sources failed");
         if (buf_ok(&b, NULL))
                 fprintf(stderr, "mailmill: %" PRIu64 " message%s%s%s%.*s%s\n", messages, messages == 1 ? "" : "s", r->o.dry ? " looked at" : "",
-                        b.n ? ": " : "", STR_FMT(buf_str(&b)), res->stopped ? " (stopped by a signal)" : r->o.dry ? "; nothing was changed" : "");
+                        b.n ? ": " : "", STR_FMT(buf_str(&b)), res->stopped ? " (stopped)" : r->o.dry ? "; nothing was changed" : "");
         buf_free(&b);
 }
 
@@ -399,6 +401,27 @@ void report_end(struct report *r, const struct run_result *res, const struct out
                          res->waiting == 1 ? "" : "s", res->waiting == 1 ? "s" : "");
 }
 
+/* With --json standard output is the events' alone: what a script prints goes to standard error. */
+static FILE *take_output(void)
+{
+        int fd;
+        FILE *f;
+
+        fflush(stdout);
+        fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+        f = fd < 0 ? NULL : fdopen(fd, "w");
+        if (f)
+                dup2(STDERR_FILENO, STDOUT_FILENO);
+        else if (fd >= 0)
+                close(fd);
+        return f;
+}
+
+bool report_unread(const struct report *r)
+{
+        return ferror(stdout) || ferror(r->out);
+}
+
 struct report *report_new(const struct report_options *o)
 {
         struct report *r = mem_zero(sizeof *r);
@@ -407,6 +430,11 @@ struct report *report_new(const struct report_options *o)
         if (!r)
                 return NULL;
         r->o = *o;
+        r->out = o->json ? take_output() : stdout;
+        if (!r->out) {
+                mem_free(r);
+                return NULL;
+        }
         r->terminal = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
         r->colour = r->terminal && !getenv("NO_COLOR");
         r->began_ms = sys_mono_ms();
@@ -420,5 +448,7 @@ void report_free(struct report *r)
                 return;
         report_clear(r);
         log_set_sink(NULL, NULL);
+        if (r->out != stdout)
+                fclose(r->out);
         mem_free(r);
 }

@@ -8,7 +8,7 @@
 struct report;
 struct report_options {
         bool dry;      /* per message what would happen, on standard output */
-        bool json;     /* one JSON object a line on standard output, nothing else there */
+        bool json;     /* one JSON object a line on standard output, nothing else there: what scripts print goes to standard error */
         bool verbose;  /* per message what happened, on standard error */
         bool quiet;
 };
@@ -18,6 +18,8 @@ void report_free(struct report *r);
 struct run_hooks report_hooks(struct report *r);
 /* Takes the progress lines off the screen: something else is about to be printed. */
 void report_clear(struct report *r);
+/* Standard output is closed: nobody reads what is printed. */
+bool report_unread(const struct report *r);
 /* What the run came to, and what became of the outbox after it (NULL: it was not asked). */
 void report_end(struct report *r, const struct run_result *res, const struct outbox_result *sent);
 

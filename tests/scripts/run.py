@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The command line as a user sees it: options, exit codes, check, JSON, dry runs, ready-made scripts, outbox, state, serve, init.lua.
 usage: run.py [TEST ...]; ends with the count."""
-import json, os, poplib, re, shutil, signal, subprocess, sys, tempfile, traceback
+import json, os, poplib, re, shutil, signal, subprocess, sys, tempfile, time, traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.path.abspath(os.environ.get("MAILMILL", TOP + "/build/mailmill"))
@@ -237,7 +237,7 @@ def dry_run(c):
 
 
 def json_shape(c):
-    s = c.script('mail.on_message(function(m) m:save "s/{index}" if m.from.user == "tom" then error "no Toms" end m:discard() end)')
+    s = c.script('mail.on_message(function(m) print "not JSON" m:save "s/{index}" if m.from.user == "tom" then error "no Toms" end m:discard() end)')
     events = c.events(s, SAMPLE, code=75)
     kinds = [e["event"] for e in events]
     same((kinds.count("message"), kinds.count("held"), kinds.count("source"), kinds[-1]), (10, 2, 1, "end"), "events")
@@ -413,6 +413,58 @@ def serve(c):
     same(s.code, 0, "exit code after SIGTERM")
 
 
+def serve_tls(c):
+    import ssl
+    made = subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                           "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", c.d + "/key.pem", "-out", c.d + "/cert.pem"],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    same(made.returncode, 0, "openssl")
+    with Served(c, SAMPLE, "--cert", "cert.pem", "--key", "key.pem") as s:
+        same(s.info["tls"], True, "announced")
+        box = poplib.POP3_SSL("127.0.0.1", s.info["port"], timeout=10, context=ssl.create_default_context(cafile=c.d + "/cert.pem"))
+        box.user("mailmill")
+        box.pass_(s.info["password"])
+        same(box.stat()[0], 12, "messages")
+        box.quit()
+        c.env["PW"] = s.info["password"]
+        args = ["fetch", "--host", "127.0.0.1", "--port", str(s.info["port"]), "--user", "mailmill", "--password-env", "PW", "-o", "box"]
+        c.run(*args, code=76)
+        has(c.err, "certificate")
+        c.run(*args, "--ca-file", "cert.pem", "--delete")
+        same(len(c.files("box/Inbox/new")), 12, "delivered over TLS")
+
+
+def stopped(c):
+    """SIGINT ends a run in order: what was decided is done, the rest is for the next run, the exit code says so."""
+    s = c.script('mail.on_message(function(m) print(m.subject) for p in m:parts() do p:pipe { "sleep", "0.5" } end m:deliver "A" end)')
+    p = subprocess.Popen([BINARY, s, SAMPLE], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(1.3)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=20)
+    same(p.returncode, 75, "exit code: " + err.decode())
+    has(err.decode(), "stopped")
+    if len(c.files("A")) >= 12:
+        raise AssertionError("it was not stopped")
+
+
+def closed_output(c):
+    s = c.script('mail.on_message(function(m) print(("x"):rep(5000)) m:deliver "A" end)')
+    r, w = os.pipe()
+    os.close(r)
+    p = subprocess.Popen([BINARY, s, SAMPLE], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=w, stderr=subprocess.PIPE)
+    os.close(w)
+    err = p.communicate(timeout=20)[1].decode()
+    has(err, "message")
+    if not 0 < len(c.files("A")) < 12:
+        raise AssertionError("%d delivered" % len(c.files("A")))
+
+
+def flush_alone(c):
+    """Smarthosts of init.lua are enough to flush."""
+    c.run("outbox", "flush")
+    has(c.out, "0 sent")
+
+
 def fetch(c):
     c.script("", "x")
     with Served(c, SAMPLE) as s:
@@ -509,7 +561,7 @@ def man_page(c):
 
 
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, declarations, dry_run, json_shape,
-         held_and_state, outbox, send, quarantine, show, extract, options_of_scripts, init_file, serve, fetch, accounts, terminal, progress, demo, man_page]
+         held_and_state, outbox, send, quarantine, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, fetch, accounts, terminal, progress, demo, man_page]
 
 
 def main():
