@@ -134,6 +134,7 @@ help:
 	@echo 'make           build $(BUILD)/mailmill'
 	@echo 'make check     the tests, nothing installed before'
 	@echo 'make unit-NAME one unit test; make lint: the rules of the house; make bench: figures against peers'
+	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS), or one: NAME=message'
 	@echo 'make install   PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo 'CC=clang, SANITIZE=address,undefined or thread, BUILD=dir choose the build'
 
@@ -163,5 +164,24 @@ engine: $(BUILD)/lua/test_engine
 .PHONY: face
 face: $(BUILD)/lua/test_face
 	$<
+
+# Fuzz targets: replayed over their seeds by replay.c in any build; `make fuzz` drives them with clang's libFuzzer for FUZZ_SECONDS each.
+FUZZ_MAIN    ?= tests/fuzz/replay.c
+FUZZ_SECONDS ?= 60
+FUZZ         := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+
+$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_MAIN) $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) $(LDFLAGS) $(FUZZ_LINK) -o $@ $(filter %.c %.a,$^) $(LIBS)
+
+.PHONY: fuzz fuzz-programs setup-fuzz
+$(FUZZ:%=$(BUILD)/fuzz/%): tests/fuzz/fuzz.h
+fuzz-programs: $(FUZZ:%=$(BUILD)/fuzz/%)
+setup-fuzz:
+	$(call install,$(PACKAGES_TEST) libclang-rt-14-dev)
+fuzz: setup-fuzz
+	@$(MAKE) --no-print-directory -s BUILD=build-fuzz CC=clang SANITIZE=address,undefined,fuzzer-no-link OPT='-O1 -g' FUZZ_MAIN= \
+		FUZZ_LINK=-fsanitize=fuzzer fuzz-programs
+	@python3 tests/fuzz/run.py --fuzz $(FUZZ_SECONDS) $(NAME)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

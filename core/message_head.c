@@ -1,6 +1,7 @@
 /* What a message's own header says. Only its header block is read for this. */
 #include "core/message_int.h"
 
+#include "core/charset.h"
 #include "core/date.h"
 #include "core/mem.h"
 #include "core/words.h"
@@ -341,6 +342,20 @@ static bool next_id(struct str *rest, bool angles, struct str *id)
         return true;
 }
 
+/* The same identifier, fit for a script. */
+static struct str id_text(struct message *m, struct str id)
+{
+        struct buf clean = BUF_INIT;
+
+        if (utf8_valid(id))
+                return id;
+        id = utf8_clean(id, &clean) ? arena_str(m->a, buf_str(&clean)) : STR_NONE;
+        buf_free(&clean);
+        if (!id.p)
+                message_nomem(m);
+        return id;
+}
+
 static size_t read_ids(struct message *m, struct str raw, struct str *list, size_t n)
 {
         struct str rest = header_unfold(str_first(raw, m->lim.header_field), m->a), id;
@@ -348,7 +363,7 @@ static size_t read_ids(struct message *m, struct str raw, struct str *list, size
 
         while (n < IDS_MAX && next_id(&rest, angles, &id))
                 if (id.n)
-                        list[n++] = id;
+                        list[n++] = id_text(m, id);
         return n;
 }
 

@@ -138,8 +138,9 @@ static bool end_header(struct mime_parser *p, uint64_t end, uint64_t body)
         return true;
 }
 
-/* Ends the open entity at `end`; its parent is open then. */
-static void close_entity(struct mime_parser *p, uint64_t end)
+/* Ends the open entity at `end`; its parent is open then. Returns where it has really ended: its header may have taken the line end
+ * that belongs to the boundary, and then so has every entity around it. */
+static uint64_t close_entity(struct mime_parser *p, uint64_t end)
 {
         struct mime *m = p->open;
 
@@ -155,6 +156,7 @@ static void close_entity(struct mime_parser *p, uint64_t end)
         }
         p->open = m->parent;
         p->where = IN_BODY;
+        return end;
 }
 
 /* Ends every entity below `until` (NULL: all) at a line that begins at `at`, or at the end of the bytes. `eol` bytes before it
@@ -167,8 +169,8 @@ static bool close_below(struct mime_parser *p, const struct mime *until, uint64_
                 if (!end_header(p, at, at)) /* of a message/rfc822: opens the empty message inside */
                         return false;
         }
-        while (p->open != until)
-                close_entity(p, at - eol);
+        for (at -= eol; p->open != until;)
+                at = close_entity(p, at);
         return true;
 }
 

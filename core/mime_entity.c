@@ -89,6 +89,9 @@ static bool type_shaped(struct str s)
 {
         size_t slash = str_find(s, '/');
 
+        for (size_t i = 0; i < s.n; i++)
+                if ((unsigned char)s.p[i] <= ' ' || (unsigned char)s.p[i] >= 127)
+                        return false;
         return s.n <= TYPE_MAX && slash > 0 && slash + 1 < s.n && str_find(str_from(s, slash + 1), '/') == s.n - slash - 1;
 }
 

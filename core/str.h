@@ -23,7 +23,7 @@ static inline struct str str_from(struct str s, size_t at) /* s without its firs
 {
         if (at > s.n)
                 at = s.n;
-        return (struct str){ s.p + at, s.n - at };
+        return at ? (struct str){ s.p + at, s.n - at } : s; /* s.p may be NULL */
 }
 static inline struct str str_first(struct str s, size_t n) { return (struct str){ s.p, n < s.n ? n : s.n }; }
 

@@ -10,6 +10,7 @@ enum {
         EXPANSION = 4, EXPANSION_MORE = 1024, /* the output is at most 4 * in + 1 KiB */
         LINE_WIDTH = 76,                      /* RFC 2047 2: "no more than 76 characters" a line with encoded-words */
         WORD_BYTES = 42,                      /* UTF-8 bytes in one word: 56 in base64, with "=?utf-8?b?" and "?=" 68 */
+        BLANKS_MAX = 40,                      /* in a row, as they are: a fold cannot stand among them, and a line has an end */
 };
 
 /* Decoding. */
@@ -247,20 +248,35 @@ static bool needs_quotes(struct str s)
 struct writer {
         struct buf out;
         size_t column;
+        bool inked; /* the line has more than blanks: it may end (RFC 5322 3.2.2) */
 };
 
 /* Puts a piece on the line with a blank before it, or on a new one. */
 static void put_piece(struct writer *w, struct str piece, bool blank)
 {
-        if (blank && w->column + 1 + piece.n > LINE_WIDTH && w->column > 1) {
+        if (blank && w->column + 1 + piece.n > LINE_WIDTH && w->inked && piece.n > 0) {
                 buf_add(&w->out, "\r\n ", 3);
                 w->column = 1;
+                w->inked = false;
         } else if (blank) {
                 buf_add_char(&w->out, ' ');
                 w->column++;
         }
         buf_add_str(&w->out, piece);
         w->column += piece.n;
+        w->inked |= piece.n > 0;
+}
+
+/* Words as they are, of which two blanks in a row have an empty one between them. */
+static void put_words(struct writer *w, struct str s, bool blank)
+{
+        for (size_t at = 0; at <= s.n; blank = true) {
+                struct str word = str_from(s, at);
+
+                word = str_first(word, str_find(word, ' '));
+                put_piece(w, word, blank);
+                at += word.n + 1;
+        }
 }
 
 /* What an encoded-word may hold that has to stand on this line: there is no blank before it to fold at. */
@@ -305,6 +321,14 @@ static void put_quoted(struct writer *w, struct str s)
         buf_free(&q);
 }
 
+static bool has_long_gap(struct str s)
+{
+        char blanks[BLANKS_MAX];
+
+        memset(blanks, ' ', sizeof blanks);
+        return str_find_str(s, str_make(blanks, sizeof blanks)) < s.n;
+}
+
 /* The first and the last word that need encoding, and all between them, go into one run: blanks between two
  * encoded-words are not shown, so those of the text must stand inside. */
 static void put_text(struct writer *w, struct str s)
@@ -321,20 +345,20 @@ static void put_text(struct writer *w, struct str s)
                 first = first < at ? first : at;
                 last = at + word.n;
         }
-        rest = first < s.n && first > 0 ? str_first(s, first - 1) : first == 0 ? STR("") : s;
-        for (bool blank = false; rest.n > 0; blank = true)
-                put_piece(w, str_take(&rest, ' '), blank);
+        if (has_long_gap(s))
+                first = 0, last = s.n;
+        if (first > 0)
+                put_words(w, first < s.n ? str_first(s, first - 1) : s, false);
         if (first == s.n)
                 return;
         put_encoded(w, str_make(s.p + first, last - first), first > 0);
-        rest = str_from(s, last + 1);
-        while (rest.n > 0)
-                put_piece(w, str_take(&rest, ' '), true);
+        if (last < s.n)
+                put_words(w, str_from(s, last + 1), true);
 }
 
 struct str words_encode(struct str utf8, bool phrase, size_t column, struct arena *a)
 {
-        struct writer w = { BUF_INIT, column };
+        struct writer w = { BUF_INIT, column, column > 0 };
         struct buf clean = BUF_INIT;
         struct str s, out = STR_NONE;
 
