@@ -55,7 +55,7 @@ $(BUILD)/embedded.o: $(BUILD)/embedded.c
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/mailmill: $(call obj,$(LUA)) $(BUILD)/embedded.o $(BUILD)/libcore.a
-	$(CC) $(LDFLAGS) -Wl,-E -o $@ $^ $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/libcore.a: $(call obj,$(CORE))
 	@rm -f $@
@@ -88,9 +88,8 @@ PACKAGES_BENCH := $(PACKAGES_TEST) mpop fdm libgmime-3.0-dev time
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # $(call install,PACKAGES): only what is missing, and no package list is fetched when nothing is.
-install = @missing=$$(dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' $(1) 2>/dev/null | sed -n 's/^ii *//p' | \
-	sort > /tmp/.mm-have.$$$$; printf '%s\n' $(1) | sort | comm -23 - /tmp/.mm-have.$$$$; rm -f /tmp/.mm-have.$$$$); \
-	[ -z "$$missing" ] || { echo "installing:" $$missing; $(SUDO) apt-get update -qq && \
+install = @missing=; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	[ -z "$$missing" ] || { echo "installing:$$missing"; $(SUDO) apt-get update -qq && \
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
 
 .PHONY: setup setup-test setup-bench
@@ -103,7 +102,7 @@ setup-bench:
 
 .PHONY: demo test check bench install uninstall lint help clean
 demo: setup
-	@$(MAKE) --no-print-directory -s all
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@sh examples/demo.sh $(BUILD)/mailmill
 
 test: setup-test
@@ -113,7 +112,7 @@ check:
 	@python3 tests/run.py
 
 bench: setup-bench
-	@$(MAKE) --no-print-directory -s all
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@python3 tests/bench/bench.py
 
 lint: all
