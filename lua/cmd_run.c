@@ -117,45 +117,44 @@ static int run_and_send(struct running *r)
         return code != EX_OK ? code : code_of(&res, &sent);
 }
 
-static int with_report(struct running *r)
+static int with_script(struct running *r)
 {
-        const struct options *o = r->o;
-        struct report_options ro = { .dry = o->dry, .json = o->json, .verbose = o->verbose, .quiet = o->quiet };
         struct err e = { 0 };
         int code;
 
-        r->report = report_new(&ro);
-        if (!r->report)
-                return err_nomem(&e) ? EX_OSERR : cli_fail(&e);
-        r->ledger = cli_ledger(o, o->dry, &e);
+        if (!cli_config(r->o, r->engine, &r->config, &e) || !cli_sources(r->o, r->engine, &r->config, &e))
+                return cli_fail(&e);
+        if (engine_rule_count(r->engine) == 0 && r->config.account_n == 0)
+                return cli_usage("%s has neither mail.rule nor mail.on_message: there is nothing to decide", r->o->script);
+        r->ledger = cli_ledger(r->o, r->o->dry, &e);
         code = r->ledger ? run_and_send(r) : cli_fail(&e);
         ledger_close(r->ledger);
-        report_free(r->report);
         return code;
 }
 
 static int worker(void *ctx)
 {
-        struct running r = { .o = ctx };
+        const struct options *o = ctx;
+        struct report_options ro = { .dry = o->dry, .json = o->json, .verbose = o->verbose, .quiet = o->quiet };
+        struct running r = { .o = o };
         struct err e = { 0 };
-        int code = EX_OK;
+        int code = EX_OSERR;
 
         if (!cli_listen(&e))
                 return cli_fail(&e);
-        r.engine = cli_script(r.o, false, &code);
-        if (!r.engine)
-                return code;
-        r.inner = engine_script(r.engine);
-        if (hand_restarted())
-                log_warn("the script begins afresh: its global variables are as at the start");
-        if (!cli_config(r.o, r.engine, &r.config, &e) || !cli_sources(r.o, r.engine, &r.config, &e))
-                code = cli_fail(&e);
-        else if (engine_rule_count(r.engine) == 0 && r.config.account_n == 0)
-                code = cli_usage("%s has neither mail.rule nor mail.on_message: there is nothing to decide", r.o->script);
-        else
-                code = with_report(&r);
+        r.report = report_new(&ro);
+        if (!r.report)
+                return cli_usage("there is no memory, or no standard output");
+        r.engine = cli_script(o, false, &code);
+        if (r.engine) {
+                r.inner = engine_script(r.engine);
+                if (hand_restarted())
+                        log_warn("the script begins afresh: its global variables are as at the start");
+                code = with_script(&r);
+        }
         engine_free(r.engine);
         fflush(stdout);
+        report_free(r.report);
         return code;
 }
 

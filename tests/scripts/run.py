@@ -237,7 +237,7 @@ def dry_run(c):
 
 
 def json_shape(c):
-    s = c.script('mail.on_message(function(m) print "not JSON" m:save "s/{index}" if m.from.user == "tom" then error "no Toms" end m:discard() end)')
+    s = c.script('print "no JSON"\nmail.on_message(function(m) print "not JSON" m:save "s/{index}" if m.from.user == "tom" then error "no Toms" end m:discard() end)')
     events = c.events(s, SAMPLE, code=75)
     kinds = [e["event"] for e in events]
     same((kinds.count("message"), kinds.count("held"), kinds.count("source"), kinds[-1]), (10, 2, 1, "end"), "events")
@@ -246,7 +246,7 @@ def json_shape(c):
     same([e["effect"] for e in first["effects"]], ["save"], "its effects")
     held = next(e for e in events if e["event"] == "held")
     has(held["error"], "no Toms")
-    has(held["traceback"], "s.lua:1")
+    has(held["traceback"], "s.lua:2")
     same((events[-1]["messages"], events[-1]["held"]), (10, 2), "the end")
 
 
