@@ -262,7 +262,7 @@ end
 
 local function man_options(out)
   local n = 0
-  for name, letter, value, help in read("lua/options.c"):gmatch('{ "([%w-]+)", ([^,]+), OPT_%u+, [^"]-, "(.-)", "(.-)" }') do
+  for name, letter, value, help in read("lua/options.c"):gmatch('{ "([%w-]+)", ([^,]+), OPT_%u+, [^"]-, "[^"]*", "(.-)", "(.-)" }') do
     out[#out + 1] = ".TP\n.B " .. roff((letter ~= "0" and "-" .. letter:sub(2, 2) .. ", " or "") .. "--" .. name .. (value ~= "" and " " .. value or ""))
     out[#out + 1] = roff(help) .. "."
     n = n + 1

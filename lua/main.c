@@ -18,7 +18,16 @@
 
 static int cmd_help(struct options *o)
 {
-        options_print_help(NULL);
+        const struct command *c = NULL;
+        size_t n;
+        struct str *words = options_operands(o, &n);
+
+        for (const struct command *k = commands; n > 0 && k->name; k++)
+                if (str_eq(words[0], str_of(k->name)))
+                        c = k;
+        if (n > 0 && !c)
+                return cli_usage("help %.*s: there is no such command (mailmill %.*s --help is for scripts)", STR_FMT(words[0]), STR_FMT(words[0]));
+        options_print_help(c);
         return EX_OK;
 }
 
@@ -34,7 +43,7 @@ const struct command commands[] = {
         { "serve", "SOURCE [--port N] [--user NAME] [--cert FILE --key FILE]", "a POP3 server on the loopback interface, over any source", cmd_serve },
         { "outbox", "[list]\nrelease [ID]\nflush [SCRIPT]\ndrop ID", "mail and commands that wait to leave", cmd_outbox },
         { "state", "[accounts]\nheld\nshow ID\nforget ID\nrequeue ID\n--mark-all-seen SCRIPT [ACCOUNT…]", "what is known of accounts and held messages", cmd_state },
-        { "help", "", "this text", cmd_help },
+        { "help", "[COMMAND]", "this text, or that of one command", cmd_help },
         { "version", "", "the version", cmd_version },
         { NULL, NULL, NULL, NULL },
 };

@@ -18,58 +18,71 @@ static const struct option {
         char letter;
         enum option_kind kind;
         size_t at;
+        const char *of;      /* the commands it goes with; "*": all */
         const char *value;   /* of what: for the help */
         const char *help;
 } table[] = {
-        { "dry-run", 'n', OPT_FLAG, offsetof(struct options, dry), "", "show what would happen; nothing is changed anywhere" },
-        { "json", 0, OPT_FLAG, offsetof(struct options, json), "", "one JSON object a line for each message, source and the end" },
-        { "limit", 0, OPT_COUNT, offsetof(struct options, limit), "N", "at most N messages of each source" },
-        { "again", 0, OPT_FLAG, offsetof(struct options, again), "", "also messages that were seen before" },
-        { "failed", 0, OPT_FLAG, offsetof(struct options, failed), "", "only what is held or quarantined" },
-        { "account", 0, OPT_ACCOUNT, 0, "NAME", "only this account of the script's; may be given again" },
-        { "send", 0, OPT_FLAG, offsetof(struct options, send), "", "forwards and commands leave at once, whatever the flood guard says" },
-        { "root", 0, OPT_TEXT, offsetof(struct options, root), "DIR", "everything delivered and saved lies below DIR, whatever mail.root says" },
-        { "state", 0, OPT_TEXT, offsetof(struct options, state), "DIR", "where marks, outbox and spool lie ($XDG_STATE_HOME/mailmill)" },
-        { "allow", 0, OPT_ALLOW, 0, "io|os", "give scripts Lua's whole io or os library" },
-        { "verbose", 'v', OPT_FLAG, offsetof(struct options, verbose), "", "say more: log.info, what each message did" },
-        { "quiet", 'q', OPT_FLAG, offsetof(struct options, quiet), "", "no progress and no summary; errors alone" },
-        { "help", 'h', OPT_FLAG, offsetof(struct options, help), "", "this text, or that of the command or script named" },
-        { "port", 0, OPT_COUNT, offsetof(struct options, port), "N", "serve: the port (any free one)" },
-        { "user", 0, OPT_TEXT, offsetof(struct options, user), "NAME", "serve: the login (mailmill)" },
-        { "cert", 0, OPT_TEXT, offsetof(struct options, cert), "FILE", "serve: certificate chain in PEM, for TLS" },
-        { "key", 0, OPT_TEXT, offsetof(struct options, key), "FILE", "serve: its private key in PEM" },
-        { "mark-all-seen", 0, OPT_FLAG, offsetof(struct options, mark_all_seen), "", "state: mark what is on the server now as seen" },
+        { "dry-run", 'n', OPT_FLAG, offsetof(struct options, dry), "run", "", "show what would happen; nothing is changed anywhere" },
+        { "json", 0, OPT_FLAG, offsetof(struct options, json), "run serve outbox state", "", "one JSON object a line on standard output" },
+        { "limit", 0, OPT_COUNT, offsetof(struct options, limit), "run", "N", "at most N messages of each source" },
+        { "again", 0, OPT_FLAG, offsetof(struct options, again), "run", "", "also messages that were seen before" },
+        { "failed", 0, OPT_FLAG, offsetof(struct options, failed), "run", "", "only what is held or quarantined" },
+        { "account", 0, OPT_ACCOUNT, 0, "run", "NAME", "only this account of the script's; may be given again" },
+        { "send", 0, OPT_FLAG, offsetof(struct options, send), "run", "", "forwards and commands leave at once, whatever the flood guard says" },
+        { "root", 0, OPT_TEXT, offsetof(struct options, root), "run", "DIR", "everything delivered and saved lies below DIR, whatever mail.root says" },
+        { "state", 0, OPT_TEXT, offsetof(struct options, state), "run outbox state", "DIR", "where marks, outbox and spool lie ($XDG_STATE_HOME/mailmill)" },
+        { "allow", 0, OPT_ALLOW, 0, "run check outbox state", "io|os", "give scripts Lua's whole io or os library" },
+        { "verbose", 'v', OPT_FLAG, offsetof(struct options, verbose), "*", "", "say more: log.info, what each message did" },
+        { "quiet", 'q', OPT_FLAG, offsetof(struct options, quiet), "*", "", "no progress and no summary; errors alone" },
+        { "help", 'h', OPT_FLAG, offsetof(struct options, help), "*", "", "this text, or that of the command or script named" },
+        { "port", 0, OPT_COUNT, offsetof(struct options, port), "serve", "N", "serve: the port (any free one)" },
+        { "user", 0, OPT_TEXT, offsetof(struct options, user), "serve", "NAME", "serve: the login (mailmill)" },
+        { "cert", 0, OPT_TEXT, offsetof(struct options, cert), "serve", "FILE", "serve: certificate chain in PEM, for TLS" },
+        { "key", 0, OPT_TEXT, offsetof(struct options, key), "serve", "FILE", "serve: its private key in PEM" },
+        { "mark-all-seen", 0, OPT_FLAG, offsetof(struct options, mark_all_seen), "state", "", "state: mark what is on the server now as seen" },
 };
-enum { OPTIONS = sizeof table / sizeof *table, FIRST_OF_COMMANDS = 13 };
+enum { OPTIONS = sizeof table / sizeof *table };
 
-/* The options from FIRST_OF_COMMANDS on belong to one command each; elsewhere a script may have them for itself. */
 static bool belongs(const struct option *o, const struct command *c)
 {
-        struct str help = str_of(o->help), word = str_take(&help, ':');
+        struct str rest = str_of(o->of);
 
-        return (size_t)(o - table) < FIRST_OF_COMMANDS || (c && str_eq(word, str_of(c->name)));
+        while (rest.n > 0) {
+                struct str word = str_take(&rest, ' ');
+                if (str_eq(word, STR("*")) || str_eq(word, str_of(c->name)))
+                        return true;
+        }
+        return false;
 }
 
+/* A script's own options may not take the names of those that go with run. */
 const char *options_name(size_t i)
 {
-        return i < FIRST_OF_COMMANDS ? table[i].name : NULL;
+        for (const struct option *o = table; o < table + OPTIONS; o++)
+                if (belongs(o, &commands[0]) && i-- == 0)
+                        return o->name;
+        return NULL;
 }
 
 const char *options_short(size_t i)
 {
         static const char letters[] = "n\0v\0h\0q";
+        const char *name = options_name(i);
 
-        for (const char *p = letters; i < FIRST_OF_COMMANDS && p < letters + sizeof letters; p += 2)
-                if (*p == table[i].letter)
-                        return p;
+        for (const struct option *o = table; name && o < table + OPTIONS; o++)
+                if (o->name == name && o->letter)
+                        for (const char *p = letters; p < letters + sizeof letters; p += 2)
+                                if (*p == o->letter)
+                                        return p;
         return "";
 }
 
+/* Behind a script's name only those of run are ours; before any name all are, and options_parse looks again at the end. */
 static const struct option *find(struct str name, const struct command *c)
 {
-        for (size_t i = 0; i < OPTIONS; i++)
-                if (str_eq(name, str_of(table[i].name)) && belongs(&table[i], c))
-                        return &table[i];
+        for (const struct option *o = table; o < table + OPTIONS; o++)
+                if (str_eq(name, str_of(o->name)))
+                        return c == &commands[0] && !belongs(o, c) ? NULL : o;
         return NULL;
 }
 
@@ -79,7 +92,7 @@ static bool unknown(struct str name, const struct command *c, struct err *e)
         size_t n = 0;
 
         for (size_t i = 0; i < OPTIONS; i++)
-                if (belongs(&table[i], c))
+                if (!c || belongs(&table[i], c))
                         names[n++] = table[i].name;
         near = glob_nearest(name, names, n);
         if (near)
@@ -102,6 +115,7 @@ static bool set(struct options *o, const struct option *opt, const char *value, 
 {
         char *field = (char *)o + opt->at;
 
+        o->used |= 1ul << (opt - table);
         switch (opt->kind) {
         case OPT_FLAG:
                 *(bool *)field = true;
@@ -322,6 +336,9 @@ bool options_parse(struct options *o, int argc, char **argv, struct err *e)
         while (w.at < argc)
                 if (!one_word(o, &w, e))
                         return false;
+        for (size_t i = 0; o->command && i < OPTIONS; i++)
+                if ((o->used >> i & 1) && !belongs(&table[i], o->command))
+                        return err_set(e, ERR_USAGE, "--%s does not go with %s", table[i].name, o->command->name);
         return true;
 }
 
@@ -388,11 +405,12 @@ void options_print_help(const struct command *only)
                 printf("  mailmill show|extract|fetch …\n      ready-made scripts: --help behind the name tells more\n");
         printf("\noptions:\n");
         for (size_t i = 0; i < OPTIONS; i++)
-                if (only ? belongs(&table[i], only) && (only == commands || i >= FIRST_OF_COMMANDS || table[i].letter || i == 8)
-                         : true)
+                if (!only || belongs(&table[i], only))
                         print_option(&table[i]);
-        printf("\nA SOURCE is an mbox, a Maildir, an .eml file or a folder of them, or - for standard input.\n"
-               "Sources named here replace those that the script declares.\n");
+        if (!only || only == commands || str_eq(str_of(only->name), STR("serve")))
+                printf("\nA SOURCE is an mbox, a Maildir, an .eml file or a folder of them, or - for standard input.\n");
+        if (!only || only == commands)
+                printf("Sources named here replace those that the script declares.\n");
 }
 
 const char *options_state_dir(const struct options *o, struct err *e)

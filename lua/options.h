@@ -28,6 +28,7 @@ struct options {
         const char **accounts;
         size_t account_n;
         unsigned allow;          /* of enum engine_allow */
+        unsigned long used;      /* bit i: option i was given */
         /* What follows the command's name (or the script's) and is none of ours, in order. Options that nobody knows are among them, and "--". */
         struct str *args;
         size_t arg_n;
@@ -43,7 +44,7 @@ bool options_refuse_unknown(const struct options *o, struct err *e) MUST_CHECK;
 struct str *options_operands(const struct options *o, size_t *n);
 /* The whole help, or that of one command. */
 void options_print_help(const struct command *c);
-/* Whether mailmill itself has an option of that name (without dashes), and the i-th name, NULL at the end: a script's own options may not take them. */
+/* The names (without dashes) that a script's own options may not take, NULL at the end; and the letter of the i-th. */
 const char *options_name(size_t i);
 const char *options_short(size_t i); /* "n", or "" */
 /* Where the state lies: --state, $XDG_STATE_HOME/mailmill, ~/.local/state/mailmill. NULL with an error when none is known. */

@@ -630,6 +630,12 @@ local function beside(shared, unit, name)
   file:close()
 end
 
+-- What Lua has and a script has not.
+local left_out = {
+  os = { execute = true, exit = true, remove = true, rename = true, setlocale = true, tmpname = true },
+  io = { close = true, input = true, output = true, popen = true, read = true, stderr = true, stdin = true, stdout = true, tmpfile = true, write = true },
+}
+
 local function check_globals(shared)
   local names = {}
   for name in pairs(shared.globals) do names[#names + 1] = name end
@@ -641,7 +647,9 @@ local function check_globals(shared)
   end
   for _, d in ipairs(shared.doubts) do
     if not shared.sets[d.path] and not shared.extended[d.path .. "." .. d.name] and not shared.free then
-      d.checker:complain(d.line, "unknown %s '%s' of %s%s", d.what, d.name, d.words, nearest(d.name, d.names))
+      local given = (d.path == "os" and left_out.os[d.name]) or (d.path == "io" and left_out.io[d.name])
+      d.checker:complain(d.line, "unknown %s '%s' of %s%s", d.what, d.name, d.words,
+        given and (" (a script has it with --allow %s)"):format(d.path) or nearest(d.name, d.names))
     end
   end
 end

@@ -73,6 +73,9 @@ def bad_options(c):
         (["state", "--lst"], ["unknown option --lst"]),
         (["serve"], ["what is to be served"]),
         (["serve", SAMPLE, "--cert", "x"], ["go together"]),
+        (["outbox", "drop", "1", "--dry-run"], ["--dry-run does not go with outbox"]),
+        (["--limit", "1", "state"], ["--limit does not go with state"]),
+        (["help", "nothing"], ["no such command"]),
         (["check"], ["which script"]),
         (["run"], ["which script"]),
     ]:
@@ -211,6 +214,14 @@ def check_module(c):
     c.script("return { f = function() return undefined_name end }", "helper.lua")
     c.run("check", c.script('local h = require "helper"\nmail.on_message(function(m) h.f() end)'), code=65)
     has(c.err, "helper.lua:1", "undefined_name")
+
+
+def allow(c):
+    s = c.script('mail.on_message(function(m) os.execute "true" io.write(m.size, "\\n") end)')
+    c.run(s, "--limit", "1", SAMPLE, code=65)
+    has(c.err, "--allow os", "--allow io")
+    c.run(s, "--allow", "io", "--allow=os", "--limit", "1", SAMPLE)
+    same(c.out, "301\n", "io.write")
 
 
 def declarations(c):
@@ -560,7 +571,7 @@ def man_page(c):
         same(p.stdout.decode(), "", "mandoc's complaints")
 
 
-TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, declarations, dry_run, json_shape,
+TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
          held_and_state, outbox, send, quarantine, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, fetch, accounts, terminal, progress, demo, man_page]
 
 
