@@ -89,8 +89,9 @@ PACKAGES_BENCH := $(PACKAGES_TEST) mpop fdm libgmime-3.0-dev time
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # $(call install,PACKAGES): only what is missing, and no package list is fetched when nothing is.
 install = @missing=; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	[ -z "$$missing" ] || { echo "installing:$$missing"; $(SUDO) apt-get update -qq && \
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+	[ -z "$$missing" ] || { echo "installing:$$missing"; mkdir -p build; { $(SUDO) apt-get update -qq && \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } >build/setup.log 2>&1 || \
+	{ cat build/setup.log; echo "the packages could not be installed"; exit 1; }; }
 
 .PHONY: setup setup-test setup-bench
 setup:

@@ -157,6 +157,7 @@ int main(int argc, char **argv)
                 return cli_fail(&e);
         tzset();
         signal(SIGPIPE, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error like a full disk, not a death */
         sys_random(seed, sizeof seed);
         map_seed(seed);
         code = perform(&o, argc, argv);
