@@ -8,8 +8,9 @@
 
 enum {
         ALIGN = alignof(max_align_t),
-        BLOCK_FIRST = 4096,  /* the facts of a small message fit in one */
+        BLOCK_FIRST = 1024,  /* a plan fits in one; a thousand messages with theirs are about at a time */
         BLOCK_LAST = 65536,  /* blocks double up to here */
+        ALONE_MIN = 960,     /* larger pieces get a block of their own */
 };
 
 struct block {
@@ -119,7 +120,7 @@ static void *take(struct arena *a, size_t n, size_t align)
                 n = 1;
         if (a->max && n > a->max - a->used)
                 return NULL;
-        if (n > BLOCK_FIRST / 4 || always_alone()) {
+        if (n > ALONE_MIN || always_alone()) {
                 p = take_alone(a, n);
         } else {
                 if ((!a->now || place(a, n, align) == a->now->size) && !more(a))

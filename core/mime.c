@@ -2,6 +2,7 @@
 
 #include "core/buf.h"
 #include "core/defects.h"
+#include "core/mem.h"
 
 /* A line matters only where it begins: as a field, as the empty line, or with "--". This much of it is looked at, beside what a
  * boundary may have; a boundary line with more than that behind the boundary is none. */
@@ -24,7 +25,7 @@ struct mime_parser {
         uint64_t newlines;
 
         enum { LINE_START, LINE_HELD, LINE_SKIP } line;
-        char *held;                 /* the beginning of a line that came in more than one chunk */
+        char *held;                 /* the beginning of a line that came in more than one chunk; NULL until there is one */
         size_t held_n, held_max;
         uint64_t held_at;
 };
@@ -77,9 +78,6 @@ struct mime_parser *mime_new(const struct limits *lim, struct mime_defects *d, s
         if (!p)
                 return NULL;
         p->held_max = LINE_MAX_BYTES + (size_t)lim->boundary;
-        p->held = arena_alloc(a, p->held_max);
-        if (!p->held)
-                return NULL;
         p->lim = *lim;
         p->d = d;
         p->a = a;
@@ -327,6 +325,10 @@ static size_t line_begins(struct mime_parser *p, size_t i, bool *ok)
         struct line l = { str_first(rest, n), p->chunk_at + i, p->chunk_at + i + n + 1, n <= p->held_max };
 
         if (n == rest.n && n <= p->held_max) {
+                if (!p->held && !(p->held = mem_alloc(p->held_max))) {
+                        *ok = false;
+                        return p->chunk.n;
+                }
                 memcpy(p->held, rest.p, n);
                 p->held_n = n;
                 p->held_at = l.at;
@@ -429,6 +431,8 @@ struct mime *mime_end(struct mime_parser *p)
                 ok = take_line(p, &l);
         ok = ok && close_below(p, NULL, p->chunk_at, 0);
         buf_free(&p->head);
+        mem_free(p->held);
+        p->held = NULL;
         p->failed = true; /* nothing more may be fed */
         return ok ? p->root : NULL;
 }

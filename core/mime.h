@@ -33,7 +33,7 @@ struct mime_parser;
 struct mime_parser *mime_new(const struct limits *lim, struct mime_defects *d, struct arena *a) MUST_CHECK;
 /* Chunks of any size, LF or CRLF line ends. False when out of memory. */
 bool mime_feed(struct mime_parser *p, struct str chunk) MUST_CHECK;
-/* The end: the root entity. The parser lives in the arena, but a header cut by chunks does not: call this also for a message
+/* The end: the root entity. The parser lives in the arena, but a header or a line cut by chunks does not: call this also for a message
  * given up half-way. NULL when out of memory. */
 struct mime *mime_end(struct mime_parser *p) MUST_CHECK;
 

@@ -12,6 +12,7 @@
 enum {
         BLOCK = 64 << 10,
         SMALL_BLOCK = 4 << 10,   /* taken at a time when the size is not known */
+        SPARE_MIN = 128,
         STALL_MS = 3000,         /* after ".CRLF" in the middle of a line, where an end is plausible */
 };
 
@@ -71,10 +72,16 @@ static bool goes_on(struct fetch *f, struct body *b, struct dot *d, uint64_t siz
         return true;
 }
 
+/* Servers announce a size without the dots they stuff: room for those, so that no buffer doubles for them. */
+static uint64_t spare(uint64_t size)
+{
+        return size > 0 ? size / 32 + SPARE_MIN : 0;
+}
+
 /* How much of what has come to look at: as much as the message still needs, so that a small one takes a small block of memory. */
 static size_t take_size(uint64_t size, const struct dot *d, size_t have)
 {
-        uint64_t want = size > d->wire ? size - d->wire + 5 : SMALL_BLOCK;
+        uint64_t want = size > d->wire ? size - d->wire + 5 : d->wire < size + spare(size) ? SPARE_MIN : SMALL_BLOCK;
 
         if (want > BLOCK)
                 want = BLOCK;
@@ -128,7 +135,7 @@ static bool stream(struct fetch *f, uint64_t size, struct body *b, struct err *e
         bool tail = false, ok = true;
 
         if (size > 0 && size <= f->lim.memory_message)
-                buf_reserve(&b->mem, (size_t)size + 8);
+                buf_reserve(&b->mem, (size_t)(size + spare(size)));
         while (ok && d.state != DOT_DONE) {
                 ok = take_block(f, b, &d, size, &digest, &tail, e);
                 if (ok && d.state == DOT_DONE && !b->odd_end)

@@ -13,7 +13,7 @@
 
 enum {
         FILE_COST = 64 << 10,              /* what a message in a file counts: buffers and parsed pieces */
-        OVERHEAD = 2 << 10,                /* what any message costs beside its bytes */
+        OVERHEAD = 12 << 10,               /* what any message costs beside its bytes: its facts, its plan, its job */
         CLOCK_LEAP = 90 * 24 * 60 * 60,    /* W20: seconds forward since the last run that are not believed */
 };
 
