@@ -84,11 +84,11 @@ static bool is_short(struct fetch *f, const struct mail *m, const struct body *b
 }
 
 /* UW-IMAP keeps its own data as the first message of a mailbox. */
-static bool is_pseudo(const struct body *b)
+static bool is_pseudo(const struct mail *m, const struct body *b)
 {
         struct str s = str_first(buf_str(&b->mem), 2048);
 
-        return b->fd < 0 && str_find_str(s, STR("\nX-IMAP:")) < s.n && str_find_str(s, STR("FOLDER INTERNAL DATA")) < s.n;
+        return m->number == 1 && b->fd < 0 && str_find_str(s, STR("\nX-IMAP:")) < s.n && str_find_str(s, STR("FOLDER INTERNAL DATA")) < s.n;
 }
 
 static struct message *make_message(struct fetch *f, struct mail *m, struct body *b, struct err *e)
@@ -174,7 +174,7 @@ static bool got_body(struct fetch *f, struct mail *m, struct body *b, struct mes
 {
         bool less;
 
-        if (b->n == 0 || is_pseudo(b)) {
+        if (b->n == 0 || is_pseudo(m, b)) {
                 f->asked--;
                 if (b->n == 0)
                         fetch_trouble(f, m, ERR_PROTO, "the server sent nothing as its content");
