@@ -137,9 +137,14 @@ void writer_link(struct writer *w, size_t from, struct str href)
         if (str_ends(bare, STR("/")) && str_eq_nocase(text, str_first(bare, bare.n - 1)))
                 return;
         put(w, STR(" <"));
-        for (size_t i = 0; i < bare.n && !w->full; i++) /* a url has no blanks or controls; ours has none either */
-                if ((unsigned char)bare.p[i] > ' ' && bare.p[i] != '>')
-                        put(w, str_make(bare.p + i, 1));
+        while (bare.n && !w->full) { /* a url has no blanks or controls; ours has none either */
+                uint32_t c;
+                size_t n = utf8_next(bare, &c);
+
+                if (c > ' ' && c != '>')
+                        put(w, str_first(bare, n));
+                bare = str_from(bare, n);
+        }
         put(w, STR(">"));
         w->space = space;
 }

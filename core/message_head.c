@@ -342,18 +342,17 @@ static bool next_id(struct str *rest, bool angles, struct str *id)
         return true;
 }
 
-/* The same identifier, fit for a script. */
-static struct str id_text(struct message *m, struct str id)
+struct str message_utf8(struct message *m, struct str s)
 {
         struct buf clean = BUF_INIT;
 
-        if (utf8_valid(id))
-                return id;
-        id = utf8_clean(id, &clean) ? arena_str(m->a, buf_str(&clean)) : STR_NONE;
+        if (utf8_valid(s))
+                return s;
+        s = utf8_clean(s, &clean) ? arena_str(m->a, buf_str(&clean)) : STR_NONE;
         buf_free(&clean);
-        if (!id.p)
+        if (!s.p)
                 message_nomem(m);
-        return id;
+        return s;
 }
 
 static size_t read_ids(struct message *m, struct str raw, struct str *list, size_t n)
@@ -363,7 +362,7 @@ static size_t read_ids(struct message *m, struct str raw, struct str *list, size
 
         while (n < IDS_MAX && next_id(&rest, angles, &id))
                 if (id.n)
-                        list[n++] = id_text(m, id);
+                        list[n++] = message_utf8(m, id);
         return n;
 }
 

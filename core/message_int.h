@@ -91,6 +91,8 @@ bool message_need_header(struct message *m);
 void message_need_tree(struct message *m);
 /* A raw field value decoded to UTF-8, in arena a. */
 struct str message_decode(struct message *m, struct str raw, struct arena *a);
+/* s itself when it is UTF-8; else a copy with U+FFFD for what is not. For identifiers, which nobody may write but in ASCII. */
+struct str message_utf8(struct message *m, struct str s);
 void message_note_params(struct message *m, unsigned params_defects);
 /* Opens what p wraps when it is an encoded message: its contents become p's children. */
 void part_unwrap(struct part *p);

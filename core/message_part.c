@@ -119,15 +119,15 @@ static void read_name(struct part *p, const struct params *type, const struct pa
         p->name = kept(p->m, filename.p ? filename : name);
 }
 
-static void read_id(struct part *p, const struct header *h)
+static void read_id(struct part *p, const struct header *h, struct arena *a)
 {
         const struct field *f = header_find(h, STR("content-id"));
-        struct str s = f ? str_trim(f->raw) : STR_NONE;
+        struct str s = f ? header_unfold(f->raw, a) : STR_NONE;
 
         if (s.n && s.p[0] == '<')
                 s = str_from(s, 1);
         s = str_first(s, str_find(s, '>'));
-        p->id = kept(p->m, s.n ? s : STR_NONE);
+        p->id = kept(p->m, s.n ? message_utf8(p->m, s) : STR_NONE);
 }
 
 static bool read_params(struct part *p, const struct header *h, struct str name, struct params *out, struct arena *a)
@@ -159,7 +159,7 @@ static bool read_facts(struct part *p, struct str block, struct arena *a)
         p->delsp = str_eq_nocase(params_value(&type, STR("delsp")), STR("yes"));
         p->disposition = kept_lower(p->m, disposition.value); /* a field that says nothing is empty, not absent */
         read_name(p, &type, &disposition);
-        read_id(p, &h);
+        read_id(p, &h, a);
         return true;
 }
 

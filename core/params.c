@@ -83,11 +83,21 @@ static void skip_blanks(struct reader *r)
         }
 }
 
+/* Lower case, and valid UTF-8: a type, a disposition and names go to scripts. */
 static struct str lower(struct reader *r, struct str s)
 {
-        struct str out = arena_str(r->a, s);
-        char *p = (char *)(uintptr_t)out.p;
+        struct buf clean = BUF_INIT;
+        struct str out;
+        char *p;
 
+        if (!utf8_valid(s)) {
+                defect(r, PARAMS_SYNTAX);
+                r->nomem |= !utf8_clean(s, &clean);
+                s = buf_str(&clean);
+        }
+        out = arena_str(r->a, s);
+        buf_free(&clean);
+        p = (char *)(uintptr_t)out.p;
         if (!p)
                 r->nomem = true;
         for (size_t i = 0; i < out.n; i++)

@@ -26,8 +26,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (dice_roll(&d, 4) == 0)
                 lim.parameters = 3, lim.sections = 2, lim.words = 2;
         MUST(params_parse(&p, in, &lim, a));
+        MUST(utf8_valid(p.value));
         for (const struct param *q = p.first; q; q = q->next, n++) {
-                MUST(q->name.n > 0 && utf8_valid(q->value));
+                MUST(q->name.n > 0 && utf8_valid(q->name) && utf8_valid(q->value));
                 for (size_t i = 0; i < q->name.n; i++)
                         MUST(q->name.p[i] == ascii_lower(q->name.p[i]));
                 MUST(q->literal.n <= in.n);
