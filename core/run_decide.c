@@ -135,8 +135,8 @@ static void decided(struct run *r, struct job *j, enum verdict v, struct err *e)
                 *e = *message_trouble(j->message); /* the script may have decided on what could not be read */
                 v = RUN_FAIL;
                 job_hold(j, e, false);
-        } else if (v == RUN_FAIL) {
-                job_hold(j, e, true);
+        } else if (v == RUN_FAIL) { /* disk, quota, permission: this machine's failure is no attempt of the script's */
+                job_hold(j, e, e->code != ERR_IO && e->code != ERR_FULL && e->code != ERR_NOMEM);
         }
         if (v == RUN_DONE && !implicit_keep(r, j, e))
                 job_hold(j, e, false);

@@ -111,10 +111,13 @@ static bool check(const struct options *o, const char *init, struct err *e)
         struct engine_options eo = { .allow = o->allow };
         struct check c = { o, { init, o->script }, 0 };
         struct engine *en;
+        struct stat st;
         bool ok;
 
-        if (o->script && access(o->script, R_OK) != 0)
-                return err_sys(e, ERR_IO, errno, "opening %s", o->script);
+        if (o->script && (stat(o->script, &st) != 0 || access(o->script, R_OK) != 0))
+                return err_sys(e, ERR_ABSENT, errno, "opening %s", o->script);
+        if (o->script && S_ISDIR(st.st_mode))
+                return err_set(e, ERR_ABSENT, "%s is a directory, not a script", o->script);
         en = engine_new(&eo, e);
         ok = en && engine_call(en, check_texts, &c, e);
 

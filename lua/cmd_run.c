@@ -1,7 +1,10 @@
 /* mailmill [run]: a script over its sources, then what may leave leaves. */
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "core/log.h"
 #include "core/outbox.h"
@@ -132,6 +135,18 @@ static int with_script(struct running *r)
         return code;
 }
 
+/* What the script printed has arrived, or its reader has gone away (head), which is no failure of ours. */
+static int end_output(int code)
+{
+        struct pollfd p = { .fd = STDOUT_FILENO };
+        bool ok = fflush(stdout) == 0 && !ferror(stdout);
+
+        if (ok || (poll(&p, 1, 0) == 1 && (p.revents & POLLERR)))
+                return code;
+        log_error("standard output can't be written%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
+        return code == EX_OK ? EX_IOERR : code;
+}
+
 static int worker(void *ctx)
 {
         const struct options *o = ctx;
@@ -153,7 +168,7 @@ static int worker(void *ctx)
                 code = with_script(&r);
         }
         engine_free(r.engine);
-        fflush(stdout);
+        code = end_output(code);
         report_free(r.report);
         return code;
 }

@@ -127,6 +127,23 @@ static void keep_traceback(struct failure *f, struct str text)
         buf_free(&b);
 }
 
+/* The handler failed because the machine did (face_raise): then it is no attempt of the script's. */
+static void recognise_machine(lua_State *L, struct str text, struct err *e)
+{
+        struct str why;
+
+        if (lua_getfield(L, LUA_REGISTRYINDEX, "mailmill.machine.text") == LUA_TSTRING) {
+                why = face_check_str(L, -1);
+                lua_getfield(L, LUA_REGISTRYINDEX, "mailmill.machine");
+                if (str_find_str(text, why) < text.n)
+                        e->code = (enum err_code)lua_tointeger(L, -1);
+                lua_pop(L, 1);
+                lua_pushnil(L);
+                lua_setfield(L, LUA_REGISTRYINDEX, "mailmill.machine.text");
+        }
+        lua_pop(L, 1);
+}
+
 static int describe(lua_State *L)
 {
         struct failure *f = lua_touserdata(L, 1);
@@ -139,6 +156,7 @@ static int describe(lua_State *L)
         text = luaL_tolstring(L, -1, &n);
         hint(text, more, sizeof more);
         err_set(f->e, ERR_SCRIPT, "%.*s%s", STR_FMT(str_first(str_make(text, n), 700)), more);
+        recognise_machine(L, str_make(text, n), f->e);
         luaL_traceback(L, co, NULL, 0);
         text = lua_tolstring(L, -1, &n);
         keep_traceback(f, str_make(text, n));

@@ -41,8 +41,15 @@ int face_fail(lua_State *L, const struct err *e)
         return 3;
 }
 
+/* A failure of this machine goes through the script as an error like any other; whoever catches the error at its end finds here what it was. */
 int face_raise(lua_State *L, const struct err *e)
 {
+        if (e->sys || e->code == ERR_IO || e->code == ERR_FULL || e->code == ERR_NOMEM) {
+                lua_pushinteger(L, e->code == ERR_FULL || e->code == ERR_NOMEM ? e->code : ERR_IO);
+                lua_setfield(L, LUA_REGISTRYINDEX, "mailmill.machine");
+                lua_pushstring(L, e->text);
+                lua_setfield(L, LUA_REGISTRYINDEX, "mailmill.machine.text");
+        }
         return luaL_error(L, "%s", e->text);
 }
 

@@ -27,7 +27,7 @@ local function password()
   elseif o.password_file then
     return secret.file(o.password_file)
   end
-  return secret.prompt(("Password of %s at %s: "):format(o.user, o.host))
+  return secret.prompt(("Password of %s at %s"):format(o.user, o.host))
 end
 
 mail.root(o.output)

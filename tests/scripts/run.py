@@ -324,6 +324,23 @@ def quarantine(c):
     same([r["state"] for r in c.events("state", "held")], ["quarantined"], "after three failures")
 
 
+def machine_failure(c):
+    """A root that can't be made is no failure of the script's: held, never quarantined."""
+    for n in range(4):
+        c.run("--root", "/proc/none", "-e", 'm:deliver "A"', SAMPLE, "--limit", "1", code=75)
+        has(c.err, "/proc/none", "held")
+    same([(r["state"], r["attempts"]) for r in c.events("state", "held")], [("held", 0)], "what is held")
+
+
+def full_output(c):
+    if not os.path.exists("/dev/full"):
+        return
+    with open("/dev/full", "w") as full:
+        p = subprocess.run([BINARY, "-e", "print(m.subject)", SAMPLE], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE)
+    same(p.returncode, 74, "exit code")
+    has(p.stderr.decode(), "standard output")
+
+
 # ---- scripts as commands ----
 
 def show(c):
@@ -572,7 +589,7 @@ def man_page(c):
 
 
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
-         held_and_state, outbox, send, quarantine, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, fetch, accounts, terminal, progress, demo, man_page]
+         held_and_state, outbox, send, quarantine, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, fetch, accounts, terminal, progress, demo, man_page]
 
 
 def main():
