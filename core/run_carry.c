@@ -49,6 +49,12 @@ static void stage(void *arg)
                 abort(); /* a staged message that nobody hears of would wait for ever: better the supervisor's restart */
 }
 
+/* An archive's message that a script only looked at: no thread need hear of it. */
+static bool nothing_to_stage(const struct job *j)
+{
+        return j->item.guard->archive && !j->item.hold && !j->item.plan->first;
+}
+
 void job_stage(struct run *r, struct job *j)
 {
         if (!r->open && !(r->open = batch_new(r))) {
@@ -60,6 +66,9 @@ void job_stage(struct run *r, struct job *j)
                 return;
         }
         batch_put(r->open, j);
+        j->staged = nothing_to_stage(j);
+        if (j->staged)
+                return;
         r->open->unstaged++;
         if (!pool_submit(r->pool, stage, j)) {
                 j->failed = true;
