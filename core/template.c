@@ -21,6 +21,7 @@ struct writer {
         struct err *e;
         struct buf path;      /* finished components, joined */
         struct buf component; /* the one being written */
+        struct str empty;     /* the field in it that came out empty, if any did */
         bool expand;
 };
 
@@ -60,8 +61,19 @@ static bool read_slot(struct str text, size_t at, struct slot *s, size_t *next, 
         return true;
 }
 
-/* The end of a component: cleaned as a whole, joined to those before it. */
-static bool end_component(struct writer *w)
+static bool say_empty(struct writer *w)
+{
+        struct str done = buf_str(&w->path);
+
+        if (w->empty.n)
+                return err_set(w->e, ERR_USAGE, "{%.*s} is empty, so nothing names the end of the path \"%.*s%s\" (write {%.*s|something})",
+                               STR_FMT(w->empty), STR_FMT(done), done.n ? "/" : "", STR_FMT(w->empty));
+        return err_set(w->e, ERR_USAGE, "the path \"%.*s%s…\" has an empty component", STR_FMT(done), done.n ? "/" : "");
+}
+
+/* The end of a component: cleaned as a whole, joined to those before it. A folder on the way that no value names is no folder, as
+ * "a//b" is "a/b" for the kernel: mail that lacks a field must not be held for it. What names the file must name it. */
+static bool end_component(struct writer *w, bool last)
 {
         struct str c;
 
@@ -69,11 +81,16 @@ static bool end_component(struct writer *w)
                 return true;
         if (w->component.failed)
                 return err_nomem(w->e);
+        if (w->component.n == 0 && w->empty.n && !last) {
+                w->empty = STR_NONE;
+                return true;
+        }
         c = filename_clean(buf_str(&w->component), NULL, w->a);
         if (!c.p)
                 return err_nomem(w->e);
         if (c.n == 0)
-                return err_set(w->e, ERR_USAGE, "the path \"%.*s%s…\" has an empty component", STR_FMT(buf_str(&w->path)), w->path.n ? "/" : "");
+                return say_empty(w);
+        w->empty = STR_NONE;
         if (w->path.n > 0)
                 buf_add_char(&w->path, '/');
         buf_add_str(&w->path, c);
@@ -103,7 +120,7 @@ static bool add_folder(struct writer *w, struct str value)
                         return err_nomem(w->e);
                 if (part.n == 0)
                         continue;
-                if (any && !end_component(w))
+                if (any && !end_component(w, false))
                         return false;
                 buf_add_str(&w->component, part);
                 any = true;
@@ -114,14 +131,21 @@ static bool add_folder(struct writer *w, struct str value)
 static bool add_slot(struct writer *w, const struct slot *s)
 {
         struct str value = STR_NONE;
+        size_t at;
+        bool ok;
 
         if (!w->src->value(w->src->ctx, s->field, s->format, &value, w->a, w->e))
                 return false;
         if (!w->expand)
                 return true;
+        at = w->component.n;
         if (value.n == 0)
-                return add_value(w, s->fallback);
-        return str_eq(s->field, STR("folder")) ? add_folder(w, value) : add_value(w, value);
+                ok = add_value(w, s->fallback);
+        else
+                ok = str_eq(s->field, STR("folder")) ? add_folder(w, value) : add_value(w, value);
+        if (w->component.n == at)
+                w->empty = s->field;
+        return ok;
 }
 
 /* "." and ".." of the template's own; values can't make them. */
@@ -173,13 +197,13 @@ static bool run(struct writer *w, struct str text)
                 }
                 at++;
                 if (c == '/') {
-                        if (!end_component(w))
+                        if (!end_component(w, false))
                                 return false;
                 } else {
                         buf_add_char(&w->component, c == '\\' ? '_' : c);
                 }
         }
-        return end_component(w);
+        return end_component(w, true);
 }
 
 struct str template_path(struct str text, const struct template_source *src, struct arena *a, struct err *e)

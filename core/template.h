@@ -13,8 +13,8 @@ struct template_source {
 
 /* Expands text as a path relative to some root: components joined by '/', each value cleaned (filename_clean_value) before it
  * goes in, and each finished component again (filename_clean); `{folder}` keeps its separators. A fallback is used for a
- * missing or empty value; without one it is empty, and an empty component is an error. "." and ".." in the template's own text
- * and absolute paths are errors. {NULL,0} on failure. */
+ * missing or empty value; without one it is empty: a folder on the way that comes out empty is left out, an empty last component is
+ * an error that names the field. "." and ".." in the template's own text and absolute paths are errors. {NULL,0} on failure. */
 struct str template_path(struct str text, const struct template_source *src, struct arena *a, struct err *e);
 /* Only the syntax, calling value for each field with *out ignored: for `check`. */
 bool template_check(struct str text, const struct template_source *src, struct err *e);

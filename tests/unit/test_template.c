@@ -57,12 +57,21 @@ TEST(values_cannot_escape)
 {
         CHECK_STR(expand("{vars.x}"), "a_b");
         CHECK_STR(expand("{subject}"), "_._.._etc_passwd");
-        CHECK_STR(expand("x/{vars.dots}{vars.dots}/y") , NULL);
-        CHECK(e.code == ERR_USAGE);
+        CHECK_STR(expand("x/{vars.dots}{vars.dots}/y") , "x/y");
         CHECK_STR(expand("{vars.dash}"), "_-rf");
         CHECK_STR(expand(".{vars.empty}./x"), NULL);
         CHECK_STR(expand("a\\b"), "a_b");
         CHECK_STR(expand("nul"), "_nul");
+}
+
+TEST(empty_values)
+{
+        CHECK_STR(expand("{vars.none}/{name}"), "report.pdf");
+        CHECK_STR(expand("a/{vars.none}{vars.empty}/{vars.none}/{name}"), "a/report.pdf");
+        CHECK_STR(expand("a/{vars.empty} /b"), NULL);
+        CHECK(!expand("a/{vars.none}").p && e.code == ERR_USAGE);
+        CHECK(strstr(e.text, "{vars.none} is empty") && strstr(e.text, "\"a/\"") && strstr(e.text, "{vars.none|something}"));
+        CHECK(!expand("{vars.none}").p && strstr(e.text, "{vars.none} is empty"));
 }
 
 TEST(F25_own_paths)
