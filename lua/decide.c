@@ -153,6 +153,10 @@ static int describe(lua_State *L)
         size_t n;
 
         lua_xmove(co, L, 1);
+        if (lua_type(L, -1) == LUA_TTABLE && luaL_getmetafield(L, -1, "__tostring") == LUA_TNIL)
+                lua_pushliteral(L, "error() was called with a table that is no text");
+        else
+                lua_settop(L, 2);
         text = luaL_tolstring(L, -1, &n);
         hint(text, more, sizeof more);
         err_set(f->e, ERR_SCRIPT, "%.*s%s", STR_FMT(str_first(str_make(text, n), 700)), more);

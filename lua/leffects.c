@@ -280,6 +280,8 @@ static int run_after(lua_State *L)
         struct effect *f;
         size_t n;
 
+        if (lua_type(L, 2) == LUA_TSTRING)
+                return luaL_error(L, "run_after: a command is a list of words, no shell's line: m:run_after { \"program\", \"argument\" }");
         luaL_checktype(L, 2, LUA_TTABLE);
         argv = options_list(L, 2, "run_after", ARGV_MAX, p->arena, &n);
         if (n == 0 || argv[0].n == 0)

@@ -28,7 +28,14 @@ static int declare(lua_State *L)
         if (lua_pcall(L, n, 0, 0) != LUA_OK) {
                 const char *text = luaL_tolstring(L, -1, NULL);
                 size_t at = strlen(en->where);
-                state_complain(L, "%s", at && strncmp(text, en->where, at) == 0 ? text + at : text);
+                const char *name = lua_tostring(L, lua_upvalueindex(2)), *nameless;
+
+                text = at && strncmp(text, en->where, at) == 0 ? text + at : text;
+                nameless = strstr(text, "to '?' ("); /* Lua can't know the name of what pcall called */
+                if (strncmp(text, "bad argument #", 14) == 0 && nameless)
+                        state_complain(L, "%.*sto mail.%s (%s", (int)(nameless - text), text, name, nameless + 8);
+                else
+                        state_complain(L, "%s", text);
         }
         return 0;
 }

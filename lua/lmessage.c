@@ -382,7 +382,8 @@ static int set_field(lua_State *L)
         check_open(L);
         if (lua_type(L, 2) != LUA_TSTRING || strcmp(lua_tostring(L, 2), "vars") != 0)
                 return luaL_error(L, "m.%s can't be set (names of your own go into m.vars)", luaL_tolstring(L, 2, NULL));
-        luaL_checktype(L, 3, LUA_TTABLE);
+        if (lua_type(L, 3) != LUA_TTABLE)
+                return luaL_error(L, "m.vars is a table, not a %s (one name: m.vars.number = …)", luaL_typename(L, 3));
         lua_getiuservalue(L, 1, UV_KEPT);
         lua_insert(L, 2);
         lua_rawset(L, 2);

@@ -70,6 +70,8 @@ static void read_words(lua_State *L, struct plan *plan, struct pipe *p)
         size_t n;
         const struct str *words;
 
+        if (lua_type(L, 2) == LUA_TSTRING)
+                luaL_error(L, "pipe: a command is a list of words, no shell's line: part:pipe { \"program\", \"argument\" }");
         luaL_checktype(L, 2, LUA_TTABLE);
         words = options_list(L, 2, "pipe", WORDS_MAX, plan->arena, &n);
         if (n == 0 || words[0].n == 0)

@@ -288,7 +288,11 @@ static void seen_key(lua_State *L, int idx, char out[67])
                 ok = digest_of(face_check_str(L, idx), hash) || err_nomem(&e);
                 memcpy(out, "s:", 2);
         } else {
-                struct part *part = face_check_part(L, idx, NULL);
+                struct part *part;
+
+                if (lua_type(L, idx) != LUA_TUSERDATA)
+                        luaL_typeerror(L, idx, "message, part or string");
+                part = face_check_part(L, idx, NULL);
                 ok = part_is_root(part) ? message_hash(part_message(part), hash, &e) : part_sha256(part, hash, &e);
                 memcpy(out, "b:", 2);
         }

@@ -93,7 +93,7 @@ function T.vars()
   check("kept", m.vars.x, 5)
   m.vars = { y = 1 }
   check("set", m.vars.y, 1)
-  fails(function() m.vars = 5 end, "table expected")
+  fails(function() m.vars = 5 end, "m.vars is a table, not a number")
   fails(function() m.subject = "x" end, "m.subject can't be set")
 end
 

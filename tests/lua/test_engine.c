@@ -252,7 +252,7 @@ TEST(error_objects_and_yields)
                        "  if m.subject == 'second' then error(setmetatable({}, { __tostring = function() return 'mine' end })) end\n"
                        "  coroutine.yield(1)\n"
                        "end)\n");
-        HAS(b, "1 held script: table: ");
+        HAS(b, "1 held script: error() was called with a table");
         HAS(b, "2 held script: mine|");
         HAS(b, "3 held script: the handler yielded outside of a coroutine of its own|");
         end(&b);
@@ -377,7 +377,8 @@ TEST(declarations_complain_together)
                        "mail.rule('r', { from = 'bank' }, print)\n"
                        "mail.timezone 'Mars/Base'\n"
                        "mail.smarthost { host = 'h', tls = 'startls' }\n"
-                       "mail.source ''\n");
+                       "mail.source ''\n"
+                       "mail.root(5)\n");
         CHECK(!b.loaded);
         HAS(b, "script.lua:1: mail.account: unknown option 'hots' (did you mean 'host'?)\n");
         HAS(b, "script.lua:1: mail.account: option host is missing\n");
@@ -389,6 +390,7 @@ TEST(declarations_complain_together)
         HAS(b, "script.lua:5: mail.limits: option saves is -1, outside");
         HAS(b, "script.lua:5: mail.limits: unknown option 'txt' (did you mean 'text'?)\n");
         HAS(b, "script.lua:5: mail.limits: option cpu is outside");
+        HAS(b, "bad argument #1 to mail.root (string expected, got number)");
         HAS(b, "script.lua:6: ");
         HAS(b, "'from'");
         HAS(b, "script.lua:7: ");
@@ -486,7 +488,7 @@ TEST(misuse_raises_where_it_stands)
                        "  no(\"did you mean 'flags'\", m.deliver, m, 'A', { flag = 'S' })\n"
                        "  no('\"..\"', m.deliver, m, 'A/../B') no('absolute', m.save, m, '/etc/x') no(\"did you mean 'subject'\", m.save, m, '{subjet}')\n"
                        "  no('only {date}', m.save, m, '{subject:%Y}') no('is empty', m.save, m, '')\n"
-                       "  no('NUL', m.run_after, m, { 'a\\0b' }) no('empty', m.run_after, m, {}) no('unknown option', m.run_after, m, { 'a', ok = 1 })\n"
+                       "  no('NUL', m.run_after, m, { 'a\\0b' }) no('empty', m.run_after, m, {}) no('a list of words', m.run_after, m, 'ls -l') no('unknown option', m.run_after, m, { 'a', ok = 1 })\n"
                        "  no(\"unknown value 'ask' of on_conflict\", m.save, m, 'x', { on_conflict = 'ask' })\n"
                        "  no(\"did you mean 'deliver'\", function() m:delivr 'A' end)\n"
                        "  no('no time span', m.leave_on_server, m, 'x') no('without a name', m.deliver, m, 'A', { 'S' })\n"
