@@ -244,8 +244,8 @@ static const struct compose_stub **sorted(const struct compose_stub *stubs, stru
         }
         *n = 0;
         for (const struct compose_stub *s = stubs; s; s = s->next) {
-                if (part_entity(s->part).in != message_range(m).in) {
-                        err_set(e, ERR_USAGE, "part %.*s cannot be detached: it lies inside an encoded wrapper", STR_FMT(part_path(s->part)));
+                if (part_is_wrapped(s->part)) {
+                        err_set(e, ERR_USAGE, "part %.*s cannot be detached: it lies inside a wrapper", STR_FMT(part_path(s->part)));
                         return NULL;
                 }
                 list[(*n)++] = s;

@@ -44,13 +44,17 @@ const struct defect_word defect_words[] = {
         { "message.partial", "message/partial: a piece of a message; pieces are never joined" },
         { "message.suspect", "the server's announced size and the bytes received disagree; perhaps it is cut off" },
         { "received.loop", "more Received fields than the limit: it may be going round in circles" },
+        { "smime.broken", "S/MIME that cannot be read; the part is one leaf" },
         { "syntax.address", "addresses that cannot be read" },
         { "syntax.id", "a message identifier that cannot be read" },
         { "syntax.parameters", "Content-Type or Content-Disposition parameters that cannot be read as written" },
         { "syntax.type", "a Content-Type that cannot be read; text/plain is assumed" },
         { "syntax.words", "encoded words that cannot be decoded; kept as they stand" },
         { "text.cut", "text longer than mail.limits.text; the rest is in the part's reader" },
+        { "tnef.broken", "TNEF (winmail.dat) that cannot be read to its end; what was lost is in the part itself, a leaf" },
+        { "tnef.checksum", "TNEF (winmail.dat) with a wrong checksum; the data is taken all the same" },
         { "truncated.multipart", "a multipart without its end boundary" },
+        { "uu.unended", "a uuencoded file in text without its end line; it goes as far as its lines make sense" },
 };
 
 const size_t defect_words_count = sizeof defect_words / sizeof *defect_words;

@@ -74,11 +74,12 @@ bool message_over_limit(struct message *m);
 /* Parts. Leaves in document order as RFC 2045 sees them, into message/rfc822 that is not itself encoded. */
 struct part *message_root(struct message *m);
 size_t message_leaves(struct message *m, struct part ***out);
-/* The same with wrappers opened: encoded or unnamed message/rfc822 (TNEF, S/MIME, uuencode: see message_tree.c for what is open so far). */
+/* The same with wrappers opened, their contents in their place: message/rfc822 that is encoded, TNEF (winmail.dat), S/MIME signed data;
+ * and behind each text/plain the files uuencoded in it. A wrapper that cannot be read is a leaf, with a defect. */
 size_t message_open_leaves(struct message *m, struct part ***out);
 /* Those for which part_attached holds. */
 size_t message_attachments(struct message *m, struct part ***out);
-/* Children of a container (empty for a leaf). */
+/* Children of a container, or the contents of a wrapper (none for any other leaf). */
 size_t part_children(struct part *p, struct part ***out);
 struct message *part_message(struct part *p);
 struct str part_path(struct part *p);         /* IMAP numbering: "1", "2.1" */
@@ -100,6 +101,7 @@ struct str part_text(struct part *p);         /* decoded, UTF-8, LF, up to limit
 struct str part_content(struct part *p);      /* decoded bytes, up to limits.text */
 bool part_is_container(struct part *p);
 bool part_is_root(struct part *p);
+bool part_is_wrapped(const struct part *p);   /* inside an opened wrapper: no range of the message itself is this part alone */
 bool part_attached(struct part *p, struct str *reason); /* would a person call it a file that someone sent? reason: static words */
 struct range part_raw(struct part *p);        /* the encoded body, as it stands in the message */
 struct range part_entity(struct part *p);     /* header and body */

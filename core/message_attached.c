@@ -32,7 +32,7 @@ static bool is_report(struct str type)
 static bool is_reading_matter(struct str type)
 {
         static const char *const words[] = { "text/plain", "text/html", "text/enriched", "text/richtext", "text/watch-html",
-                                             "text/x-amp-html", NULL };
+                                             "text/x-amp-html", "text/rtf", NULL };
 
         return is_any(type, words);
 }
@@ -86,6 +86,8 @@ bool part_attached(struct part *p, struct str *reason)
                 return answer(reason, STR("empty"), false);
         if (str_starts(type, STR("image/")) && message_shows(p->m, part_id(p)))
                 return judge_shown(p, declared, reason);
+        if (declared && p->made)
+                return answer(reason, STR("sent in a wrapper"), true);
         if (declared)
                 return answer(reason, STR("declared an attachment"), true);
         if (name.p)

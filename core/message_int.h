@@ -24,6 +24,8 @@ struct part {
         unsigned depth;                 /* 0: the whole message; opened wrappers included */
         unsigned index;                 /* among the leaves, 0 for containers; contents of wrappers get theirs when opened */
         bool facts_read, opened, size_known, hashed;
+        bool transparent;               /* a wrapper that was opened: its contents stand for it */
+        bool made;                      /* found inside a wrapper that is not MIME: it has no header, its facts came with it */
         struct str charset, disposition, name, id; /* from the header, once facts_read */
         bool charset_given, flowed, delsp;
         struct str detected;
@@ -94,8 +96,16 @@ struct str message_decode(struct message *m, struct str raw, struct arena *a);
 /* s itself when it is UTF-8; else a copy with U+FFFD for what is not. For identifiers, which nobody may write but in ASCII. */
 struct str message_utf8(struct message *m, struct str s);
 void message_note_params(struct message *m, unsigned params_defects);
-/* Opens what p wraps when it is an encoded message: its contents become p's children. */
+/* Opens what p wraps: its contents become p's children. Once. */
 void part_unwrap(struct part *p);
+/* Text that may hold uuencoded files: no file itself. */
+bool part_holds_files(struct part *p);
+/* The part of entity e of the bytes `in`, as the last child of parent; NULL when out of memory. */
+struct part *part_add(struct part *parent, const struct mime *e, struct range in);
+/* The parts of a whole tree of entities, below `top`. False when out of memory. */
+bool part_graft(struct part *top, const struct mime *root, struct range in);
+/* The structure of the bytes of r; NULL on failure. */
+struct mime *message_structure(struct message *m, struct range r, const struct limits *lim, struct err *e);
 bool part_is_leaf(const struct part *p);
 void part_need_facts(struct part *p);
 /* The leaf parts of a tree in document order, into message/rfc822 and opened wrappers; from itself counts when it is a leaf. */

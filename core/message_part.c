@@ -32,6 +32,14 @@ bool part_is_root(struct part *p)
         return !p->mime;
 }
 
+bool part_is_wrapped(const struct part *p)
+{
+        for (; p; p = p->parent)
+                if (p->made || (p->parent && p->parent->transparent))
+                        return true;
+        return false;
+}
+
 bool part_is_container(struct part *p)
 {
         return !p->mime || p->mime->kind != MIME_LEAF;

@@ -4,6 +4,7 @@
 #include "core/charset.h"
 #include "core/flowed.h"
 #include "core/html.h"
+#include "core/uu.h"
 
 enum { STEP = 64 * 1024, HTML_PARTS_MAX = 16 /* html parts searched for the images they show */ };
 
@@ -143,23 +144,28 @@ struct str part_content(struct part *p)
 static bool is_nested(const struct part *p)
 {
         for (p = p->parent; p->mime; p = p->parent)
-                if (p->mime->kind == MIME_MESSAGE)
+                if (p->mime->kind == MIME_MESSAGE || (p->transparent && (p->made || str_starts(p->mime->type, STR("message/")))))
                         return true;
         return false;
 }
 
-enum { OWN_BODY, OWN_FILE, NESTED_BODY, CHOICES };
+enum { OWN_BODY, OWN_FILE, NESTED_BODY, OPENED /* and from here on the three inside wrappers */, CHOICES = 2 * OPENED };
 
-/* The first leaf of that type: of the message itself and no file; then also what is named; then what a message inside says. */
+/* The first leaf of that type: of the message itself and no file; then also what is named; then what a message inside says; at last
+ * the same inside wrappers, for mail that is nothing but signed data or TNEF. */
 static struct part *first_of(struct message *m, struct str type, int choice)
 {
+        bool open = choice >= OPENED;
         struct part **leaves;
-        size_t n = message_leaves(m, &leaves);
+        size_t n = open ? message_open_leaves(m, &leaves) : message_leaves(m, &leaves);
 
+        choice -= open ? OPENED : 0;
         for (size_t i = 0; i < n; i++) {
                 struct part *p = leaves[i];
                 struct str disposition;
 
+                if (open && !part_is_wrapped(p))
+                        continue;
                 if (type.n ? !str_eq(p->mime->type, type) : !str_starts(p->mime->type, STR("text/")))
                         continue;
                 disposition = part_disposition(p);
@@ -203,21 +209,28 @@ static struct str readable(struct message *m, struct part *p)
         return s.p ? s : STR("");
 }
 
+/* What was said: without uuencoded files, and flowing again. */
 static struct str plain_text(struct message *m, struct part *p)
 {
-        struct buf out = BUF_INIT;
+        struct buf said = BUF_INIT, flowing = BUF_INIT;
         struct str s = part_text(p);
+        bool ok = true;
 
-        if (!p->flowed || !str_eq(p->mime->type, STR("text/plain")))
-                return keep_text(m, s);
-        if (flowed_unwrap(s, p->delsp, &out)) {
-                s = keep_text(m, buf_str(&out));
-        } else {
-                message_nomem(m);
-                s = STR("");
+        if (part_holds_files(p)) {
+                ok = uu_strip(s, &said);
+                s = buf_str(&said);
         }
-        buf_free(&out);
-        return s;
+        if (ok && p->flowed && str_eq(p->mime->type, STR("text/plain"))) {
+                ok = flowed_unwrap(s, p->delsp, &flowing);
+                s = buf_str(&flowing);
+        }
+        if (ok)
+                s = keep_text(m, s);
+        else
+                message_nomem(m);
+        buf_free(&said);
+        buf_free(&flowing);
+        return ok ? s : STR("");
 }
 
 /* Plain text that says nothing (a newsletter's empty alternative) gives way to html. */
@@ -294,7 +307,7 @@ static bool note_cids(struct message *m, struct str html)
 static void find_cids(struct message *m)
 {
         struct part **leaves;
-        size_t n = message_leaves(m, &leaves), htmls = 0;
+        size_t n = message_open_leaves(m, &leaves), htmls = 0;
 
         m->cids = map_new();
         if (!m->cids) {

@@ -1,14 +1,12 @@
-/* The parts of a message: from the tree of offsets to parts with paths and ranges, the leaves in order, wrappers opened.
- *
- * What is open so far: message/rfc822, message/global and message/news, with a transfer encoding or without. TNEF, opaque S/MIME
- * and uuencode inside text are files or text for now. */
+/* The parts of a message: from the tree of offsets to parts with paths and ranges, and the leaves in order; message_open.c opens
+ * wrappers. */
 #include "core/message_int.h"
 
 #include "core/mem.h"
 
 bool part_is_leaf(const struct part *p)
 {
-        return p->mime && p->mime->kind == MIME_LEAF && !p->child;
+        return p->mime && p->mime->kind == MIME_LEAF && !p->transparent;
 }
 
 struct part *part_next(const struct part *p, const struct part *within)
@@ -48,8 +46,7 @@ static bool set_path(struct part *p, unsigned n, struct arena *a)
         return p->path.p;
 }
 
-/* The part of entity e of the bytes `in`, as the last child of parent. */
-static struct part *add_part(struct part *parent, const struct mime *e, struct range in)
+struct part *part_add(struct part *parent, const struct mime *e, struct range in)
 {
         struct message *m = parent->m;
         struct part *p = arena_alloc(m->a, sizeof *p);
@@ -73,14 +70,14 @@ static struct part *add_part(struct part *parent, const struct mime *e, struct r
         return p;
 }
 
-/* The parts of a whole tree of entities, below `top`. Walks both trees at once, without recursion. */
-static bool graft(struct part *top, const struct mime *root, struct range in)
+/* Walks both trees at once, without recursion. */
+bool part_graft(struct part *top, const struct mime *root, struct range in)
 {
         const struct mime *e = root;
         struct part *parent = top;
 
         for (;;) {
-                struct part *p = add_part(parent, e, in);
+                struct part *p = part_add(parent, e, in);
 
                 if (!p)
                         return false;
@@ -113,7 +110,7 @@ static bool feed_file(struct mime_parser *p, struct range r, struct err *e)
         return ok;
 }
 
-static struct mime *find_structure(struct message *m, struct range r, const struct limits *lim, struct err *e)
+struct mime *message_structure(struct message *m, struct range r, const struct limits *lim, struct err *e)
 {
         struct mime_parser *p = mime_new(lim, &m->defects, m->a);
         struct str bytes;
@@ -159,11 +156,11 @@ bool message_parse(struct message *m, struct err *e)
 
         if (m->parsed)
                 return true;
-        root = find_structure(m, m->r, &m->lim, e);
+        root = message_structure(m, m->r, &m->lim, e);
         if (!root)
                 return false;
         m->whole.path = STR("");
-        if (!graft(&m->whole, root, m->r) || !list_leaves(m))
+        if (!part_graft(&m->whole, root, m->r) || !list_leaves(m))
                 return err_nomem(e);
         m->whole.header = m->whole.child->header;
         m->parsed = true;
@@ -193,103 +190,6 @@ size_t message_leaves(struct message *m, struct part ***out)
         message_need_tree(m);
         *out = m->leaves;
         return m->leaves_n;
-}
-
-static bool wraps_message(const struct part *p)
-{
-        struct str t = p->mime ? p->mime->type : STR("");
-
-        return part_is_leaf(p) && (p->mime->encoding == MIME_BASE64 || p->mime->encoding == MIME_QP ||
-                                   p->mime->encoding == MIME_UU) &&
-               (str_eq(t, STR("message/rfc822")) || str_eq(t, STR("message/global")) || str_eq(t, STR("message/news")));
-}
-
-/* All decoded bytes of p, in memory, with one byte more than `most` when there are too many. */
-static bool decode_whole(struct part *p, uint64_t most, struct buf *out, struct err *e)
-{
-        struct reader *r = part_open(p, e);
-        ssize_t n = 1;
-
-        if (!r)
-                return false;
-        while (n > 0 && out->n <= most) {
-                if (!buf_reserve(out, 64 * 1024)) {
-                        err_nomem(e);
-                        n = -1;
-                        break;
-                }
-                n = reader_read(r, out->p + out->n, 64 * 1024, e);
-                out->n += n > 0 ? (size_t)n : 0;
-        }
-        reader_close(r);
-        return n >= 0;
-}
-
-/* Gives the message a piece of memory to keep for its lifetime. */
-static struct backing *keep_bytes(struct message *m, struct buf *b)
-{
-        struct opened *o = arena_alloc(m->a, sizeof *o);
-        struct backing *bytes;
-
-        if (!o)
-                return NULL;
-        bytes = backing_memory(b->p, b->n);
-        buf_init(b, 0);
-        if (!bytes)
-                return NULL;
-        o->bytes = bytes;
-        o->next = m->opened;
-        m->opened = o;
-        return bytes;
-}
-
-/* What is opened counts against the limits of the message as if it had been there from the start. */
-static bool unwrap(struct part *p, struct buf *b, struct err *e)
-{
-        struct message *m = p->m;
-        struct limits lim = m->lim;
-        struct backing *bytes;
-        struct range in;
-        struct mime *root;
-
-        in.at = 0;
-        in.n = b->n;
-        m->opened_bytes += b->n;
-        bytes = keep_bytes(m, b);
-        if (!bytes)
-                return err_nomem(e);
-        in.in = bytes;
-        lim.depth -= p->depth;
-        lim.parts -= m->parts;
-        root = find_structure(m, in, &lim, e);
-        if (!root)
-                return false;
-        return graft(p, root, in) || err_nomem(e);
-}
-
-void part_unwrap(struct part *p)
-{
-        struct message *m = p->m;
-        struct buf b = BUF_INIT;
-        struct err e;
-        uint64_t left = OPENED_MAX - m->opened_bytes;
-        bool ok;
-
-        if (p->opened || !wraps_message(p))
-                return;
-        p->opened = true;
-        if (p->depth >= m->lim.depth || m->parts >= m->lim.parts) {
-                message_add_defect(m, "limit.opened");
-                return;
-        }
-        ok = decode_whole(p, left, &b, &e);
-        if (ok && b.n > left)
-                message_add_defect(m, "limit.opened");
-        else if (ok)
-                ok = unwrap(p, &b, &e);
-        buf_free(&b);
-        if (!ok)
-                message_fail(m, &e);
 }
 
 /* Numbers of what was inside wrappers follow those of the leaves, so that opening changes no number. */
@@ -350,6 +250,8 @@ size_t part_children(struct part *p, struct part ***out)
         size_t n = 0;
 
         message_need_tree(p->m);
+        if (part_is_leaf(p))
+                message_open_leaves(p->m, out);
         for (struct part *c = p->child; c; c = c->next)
                 n++;
         *out = list = arena_alloc(p->m->a, (n + 1) * sizeof *list);

@@ -250,7 +250,8 @@ static int stopped(lua_State *L)
 
 static int has(lua_State *L)
 {
-        static const char *const features[] = { "pop3", "smtp", "tls", "mbox", "maildir", "eml", "regex", "magic", "html" };
+        static const char *const features[] = { "pop3", "smtp", "tls", "mbox", "maildir", "eml", "regex", "magic", "html", "tnef", "smime",
+                                                "uuencode" };
         struct str name = face_check_str(L, 1);
         bool found = false;
 
