@@ -136,14 +136,18 @@ static bool end_header(struct mime_parser *p, uint64_t end, uint64_t body)
         return true;
 }
 
-/* Ends the open entity at `end`; its parent is open then. Returns where it has really ended: its header may have taken the line end
- * that belongs to the boundary, and then so has every entity around it. */
-static uint64_t close_entity(struct mime_parser *p, uint64_t end)
+/* Ends the open entity at `end`; its parent is open then. Where its header took a line end that belongs to the boundary, it gives it
+ * back: it has to lie inside of its parent. */
+static void close_entity(struct mime_parser *p, uint64_t end)
 {
         struct mime *m = p->open;
 
-        if (end < m->body_at)
-                end = m->body_at;
+        if (m->header_at > end)
+                m->header_at = end;
+        if (m->header_n > end - m->header_at)
+                m->header_n = end - m->header_at;
+        if (m->body_at > end)
+                m->body_at = end;
         m->body_n = end - m->body_at;
         m->lines = p->newlines - m->lines;
         if (m->kind == MIME_MULTIPART) {
@@ -154,21 +158,27 @@ static uint64_t close_entity(struct mime_parser *p, uint64_t end)
         }
         p->open = m->parent;
         p->where = IN_BODY;
-        return end;
 }
 
 /* Ends every entity below `until` (NULL: all) at a line that begins at `at`, or at the end of the bytes. `eol` bytes before it
  * belong to the boundary line. */
 static bool close_below(struct mime_parser *p, const struct mime *until, uint64_t at, unsigned eol)
 {
+        const struct mime *top;
+
         while (p->where == IN_HEADER) {
                 if (at > p->open->header_at)
                         mime_defect(p->d, "header.unended");
                 if (!end_header(p, at, at)) /* of a message/rfc822: opens the empty message inside */
                         return false;
         }
-        for (at -= eol; p->open != until;)
-                at = close_entity(p, at);
+        if (p->open == until)
+                return true;
+        for (top = p->open; top->parent != until;)
+                top = top->parent;
+        at = at - eol > top->body_at ? at - eol : top->body_at;
+        while (p->open != until)
+                close_entity(p, at);
         return true;
 }
 
