@@ -91,7 +91,10 @@ static void write_safely(struct str s)
 static int print(lua_State *L)
 {
         int n = lua_gettop(L);
-        bool terminal = isatty(STDOUT_FILENO);
+        static int terminal = -1; /* asked once: standard output stays what it is */
+
+        if (terminal < 0)
+                terminal = isatty(STDOUT_FILENO);
         for (int i = 1; i <= n; i++) {
                 struct str s;
                 s.p = luaL_tolstring(L, i, &s.n);
