@@ -139,7 +139,7 @@ bool fromline_parse(struct str line, struct fromline *out)
         if (!out->dated) {
                 rest = str_from(str_trim_right(line), 4);
                 out->sender = take_word(&rest);
-                out->bare = out->sender.n > 0 && rest.n == 0;
+                out->bare = rest.n == 0;
         }
         if (str_eq(out->sender, STR("-")))
                 out->sender = STR("");

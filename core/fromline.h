@@ -11,7 +11,7 @@ struct fromline {
         struct str sender;  /* within the line; empty where it is "-" or missing */
         int64_t time;       /* seconds since 1970; 0: the date could not be read. Without a zone it is taken as UTC (RFC 4155) */
         bool dated;         /* has the shape of a date: day of the week, month, day, time, year, in the orders in use */
-        bool bare;          /* one word and nothing else, as exporters write who have no date: "From -", "From 1844@xxx" */
+        bool bare;          /* one word or none, as exporters write who have no date: "From -", "From 1844@xxx", "From " */
 };
 
 /* line: without its line end. False when it does not begin with "From ". */

@@ -1,20 +1,27 @@
-/* mboxrd: messages one behind the other, each after its From_ line and before an empty line.
+/* mbox: messages one behind the other, each after its From_ line and before an empty line.
  *
  * The rule. A line "From …" begins a message when
  *   - it is the first of the file (behind a byte order mark and empty lines), or
  *   - an empty line stands before it, and it ends in a date (see fromline.h), or
- *   - an empty line stands before it, the file's first From_ line has no date but one word only ("From -", "From 1844@xxx":
- *     exporters that know no date), it is of that shape, too, and a header field stands on the next line.
+ *   - an empty line stands before it, the file's first From_ line has no date but one word at most ("From -", "From 1844@xxx", "From ":
+ *     exporters that know no date), it is of that shape, too, and a header field stands on the next line, or
+ *   - it has the shape of one of these, and the line end before it is the one byte that the message's Content-Length leaves, or
+ *   - the file's first From_ line is Mozilla's ("From -", with or without a date), it is, too, and a header field stands on the
+ *     next line (Netscape wrote no empty line, and quotes every other "From ").
+ * Unless the message's Content-Length says that it stands inside the body (mboxcl2), which is believed when the file's first message
+ * has such a field and what stands behind that length is the end of the file, or an empty line and a line of the shapes above.
  * Any other is text; the number of those that come near (some of this holds, not all) is logged at the end, so that
  * nobody takes a wrong count for a right one. The empty line before a From_ line, and at the end of the file, belongs to the mbox, not
  * to the message. A line of the body that matches />+From / loses one '>', as mboxrd has it (in an mboxo, where ">From " may be what
- * somebody wrote, this is the lesser evil). */
+ * somebody wrote, this is the lesser evil), until a file has shown itself to be an mboxcl2, in which nothing is quoted.
+ * What Thunderbird has marked as deleted is left out and counted. */
 #include <stdio.h>
 #include <unistd.h>
 
 #include "core/archive.h"
 #include "core/fromline.h"
 #include "core/log.h"
+#include "core/mboxhead.h"
 #include "core/mem.h"
 
 enum {
@@ -23,17 +30,24 @@ enum {
         AHEAD = FROMLINE_MAX + FIELD_MAX, /* what must be in the buffer behind a From_ line to judge it */
         BEHIND = 4,                    /* and before: LF CR LF, to see the empty line */
         SENDER_MAX = FROMLINE_MAX,
-        STATUS_MAX = 64 << 10,         /* of a large message's header, searched for Status fields */
+        LENGTH_PEEK = AHEAD + 4,       /* what is looked at behind a Content-Length: CR LF and a From_ line */
 };
 
 struct mbox {
         struct archive a;
         bool started, ended;
         bool bare;              /* the first From_ line has no date */
+        bool mozilla;           /* the first From_ line is "From -" */
+        bool lengths;           /* the first message has a Content-Length */
+        bool unquoted;          /* an mboxcl2: a From_ line stood inside a body as it is */
         size_t at;              /* in the buffer: the first byte not yet given to the message */
         size_t scan;            /* where the search for "From " goes on; >= at */
         uint64_t doubtful;      /* lines that come near a From_ line */
+        uint64_t deleted;       /* messages left out */
         uint64_t offset;        /* of the message's From_ line */
+        struct mboxhead head;   /* of the message */
+        enum { LENGTH_NONE, LENGTH_CLAIMED, LENGTH_TRUE } length; /* true: what stands behind it has been seen */
+        uint64_t body_end;      /* as its Content-Length says */
         int64_t time;
         char sender[SENDER_MAX];
         size_t sender_n;
@@ -70,22 +84,78 @@ static size_t empty_line_before(const char *p, size_t at)
         return at >= 3 && p[at - 1] == '\n' && p[at - 2] == '\r' && p[at - 3] == '\n' ? 2 : 0;
 }
 
-static enum verdict judge_line(struct mbox *m, size_t at)
+/* Whether `from`, the line at `at`, has the shape of a From_ line of this file. */
+static bool has_shape(const struct mbox *m, const struct fromline *from, const struct slurp *in, size_t at)
 {
-        struct fromline from;
-        bool empty = empty_line_before(m->a.in.p, at) > 0;
+        return from->dated || (m->bare && from->bare && field_follows(in, at));
+}
 
-        if (!fromline_parse(line_at(&m->a.in, at), &from))
-                return TEXT;
-        if (empty && (from.dated || (m->bare && from.bare && field_follows(&m->a.in, at))))
-                return SEPARATOR;
-        if (empty || from.dated || (m->bare && from.bare))
+/* The end of the input, or an empty line and a From_ line. text begins one byte before the end of the body. */
+static bool ends_message(const struct mbox *m, char *text, size_t n)
+{
+        const struct slurp behind = { .p = text, .n = n, .eof = n < LENGTH_PEEK };
+        struct fromline from;
+        size_t at = 1;
+
+        if (n <= 1)
+                return n == 1;
+        if (n - at >= 2 && text[at] == '\r')
+                at++;
+        if (text[at++] != '\n')
+                return false;
+        return at == n || (fromline_parse(line_at(&behind, at), &from) && has_shape(m, &from, &behind, at));
+}
+
+/* Whether the Content-Length is right, which is looked up only once a From_ line inside of it makes it matter. */
+static bool length_holds(struct mbox *m, bool *holds, struct err *e)
+{
+        char text[LENGTH_PEEK];
+        ssize_t got;
+
+        if (m->length == LENGTH_CLAIMED) {
+                if ((got = slurp_peek(&m->a.in, m->body_end - 1, text, sizeof text, e)) < 0)
+                        return false;
+                m->length = ends_message(m, text, (size_t)got) ? LENGTH_TRUE : LENGTH_NONE;
+        }
+        *holds = m->length == LENGTH_TRUE;
+        return true;
+}
+
+/* The line end before `at` is all that the Content-Length leaves before the next message. */
+static bool length_ends_before(const struct mbox *m, size_t at)
+{
+        uint64_t end = m->a.in.base + at - 1;
+
+        if (at >= 2 && m->a.in.p[at - 2] == '\r')
+                end--;
+        return m->length != LENGTH_NONE && (end == m->body_end || m->a.in.base + at - 1 == m->body_end);
+}
+
+static bool judge_line(struct mbox *m, size_t at, enum verdict *v, struct err *e)
+{
+        const struct slurp *in = &m->a.in;
+        struct str line = line_at(in, at);
+        struct fromline from;
+        bool empty = empty_line_before(in->p, at) > 0, holds = false, dash, shape;
+
+        *v = TEXT;
+        if (!fromline_parse(line, &from))
+                return true;
+        shape = has_shape(m, &from, in, at);
+        dash = m->mozilla && shape && str_starts(line, STR("From -")) && from.sender.n == 0 && field_follows(in, at);
+        if (shape && in->base + at < m->body_end && !length_holds(m, &holds, e))
+                return false;
+        if (holds)
+                m->unquoted = true;
+        else if (dash || (shape && (empty || length_ends_before(m, at))))
+                *v = SEPARATOR;
+        else if (empty || shape || from.dated || (m->bare && from.bare))
                 m->doubtful++;
-        return TEXT;
+        return true;
 }
 
 /* What the "From " at `at` is; *from is where its line begins. */
-static enum verdict judge(struct mbox *m, size_t at, size_t *from)
+static bool judge(struct mbox *m, size_t at, size_t *from, enum verdict *v, struct err *e)
 {
         const char *p = m->a.in.p;
         size_t q = at;
@@ -93,9 +163,13 @@ static enum verdict judge(struct mbox *m, size_t at, size_t *from)
         while (q > 0 && p[q - 1] == '>' && at - q < QUOTES_MAX)
                 q--;
         *from = q;
+        *v = TEXT;
         if (q == 0 || p[q - 1] != '\n')
-                return TEXT;
-        return q < at ? QUOTED : judge_line(m, at);
+                return true;
+        if (q == at)
+                return judge_line(m, at, v, e);
+        *v = m->unquoted ? TEXT : QUOTED;
+        return true;
 }
 
 static bool give_until(struct mbox *m, size_t end, struct err *e)
@@ -145,7 +219,8 @@ static bool search(struct mbox *m, bool *found, struct err *e)
                 m->scan = (size_t)(hit - in->p);
                 if (in->n - m->scan < AHEAD && !in->eof)
                         return true;
-                v = judge(m, m->scan, &from);
+                if (!judge(m, m->scan, &from, &v, e))
+                        return false;
                 if (v == SEPARATOR) {
                         *found = true;
                         return give_until(m, m->scan - empty_line_before(in->p, m->scan), e);
@@ -197,9 +272,31 @@ static void take_fromline(struct mbox *m)
         m->sender_n = from.sender.n;
         memcpy(m->sender, from.sender.p, from.sender.n);
         m->at = m->scan = in->n - rest.n;
+        if (m->started)
+                return;
+        m->mozilla = from.sender.n == 0 && str_starts(line, STR("From -")) && (from.dated || from.bare);
+        m->bare = m->mozilla || (!from.dated && from.bare);
+}
+
+/* Reads the header; where its end is not in the buffer, from as much as the buffer can hold. */
+static bool read_head(struct mbox *m, struct err *e)
+{
+        const struct slurp *in = &m->a.in;
+
+        mboxhead_read(str_make(in->p + m->at, in->n - m->at), m->sender_n == 0, &m->head);
+        if (!m->head.ended && !in->eof && (m->at > BEHIND || in->n < slurp_block)) {
+                do {
+                        if (!more(m, e))
+                                return false;
+                } while (!in->eof && in->n < slurp_block);
+                mboxhead_read(str_make(in->p + m->at, in->n - m->at), m->sender_n == 0, &m->head);
+        }
         if (!m->started)
-                m->bare = !from.dated && from.bare;
+                m->lengths = m->head.has_length;
         m->started = true;
+        m->length = m->lengths && m->head.has_length && m->head.ended ? LENGTH_CLAIMED : LENGTH_NONE;
+        m->body_end = m->length ? in->base + m->at + m->head.body + m->head.length : 0;
+        return true;
 }
 
 /* Fills the first block and finds the first From_ line. */
@@ -227,86 +324,16 @@ static bool start(struct mbox *m, struct err *e)
         return true;
 }
 
-/* Maildir letters from Status and X-Status, in their order. */
-struct status { bool answered, draft, flagged, seen, deleted; };
-
-static void read_status(struct status *st, struct str name, struct str value)
-{
-        bool x = str_eq_nocase(name, STR("X-Status"));
-
-        if (!x && !str_eq_nocase(name, STR("Status")))
-                return;
-        for (size_t i = 0; i < value.n; i++)
-                switch (value.p[i]) {
-                case 'R': st->seen |= !x; break;
-                case 'A': st->answered |= x; break;
-                case 'F': st->flagged |= x; break;
-                case 'T': st->draft |= x; break;
-                case 'D': st->deleted |= x; break;
-                }
-}
-
-static struct str flags_of(struct str header, char out[8])
-{
-        struct status st = { 0 };
-        size_t n = 0;
-
-        while (header.n > 0) {
-                struct str value = str_take_line(&header), name;
-
-                if (value.n == 0)
-                        break;
-                if (*value.p != 'S' && *value.p != 'X' && *value.p != 's' && *value.p != 'x')
-                        continue;
-                name = str_take(&value, ':');
-                read_status(&st, name, value);
-        }
-        if (st.draft)
-                out[n++] = 'D';
-        if (st.flagged)
-                out[n++] = 'F';
-        if (st.answered)
-                out[n++] = 'R';
-        if (st.seen)
-                out[n++] = 'S';
-        if (st.deleted)
-                out[n++] = 'T';
-        return str_make(out, n);
-}
-
-/* The header of a large message is read once more, as far as its Status fields can be expected. */
-static bool find_flags(struct range r, char out[8], struct str *flags, struct err *e)
-{
-        struct str head;
-        ssize_t got = 0;
-        char *p;
-
-        if (range_in_memory(r, &head)) {
-                *flags = flags_of(head, out);
-                return true;
-        }
-        if (!(p = mem_alloc(STATUS_MAX)))
-                return err_nomem(e);
-        got = range_read(r, 0, p, STATUS_MAX, e);
-        if (got >= 0)
-                *flags = flags_of(str_make(p, (size_t)got), out);
-        mem_free(p);
-        return got >= 0;
-}
-
 static bool finish_message(struct mbox *m, struct message **out, struct err *e)
 {
         const struct slurp *in = &m->a.in;
-        char flags[8], uid[24];
+        char uid[24];
         struct origin o = { .source = m->a.base.name, .folder = STR(""), .offset = m->offset, .time = m->time };
         struct range r;
 
         if (!gather_end(&m->a.gather, &r, e))
                 return false;
-        if (!find_flags(r, flags, &o.flags, e)) {
-                backing_unref(r.in);
-                return false;
-        }
+        o.flags = str_make(m->head.flags, m->head.flags_n);
         snprintf(uid, sizeof uid, "%llu", (unsigned long long)m->offset);
         o.uid = str_of(uid);
         o.envelope_from = str_make(m->sender, m->sender_n);
@@ -316,31 +343,46 @@ static bool finish_message(struct mbox *m, struct message **out, struct err *e)
 
 static void tell_doubts(const struct mbox *m)
 {
+        if (m->deleted > 0)
+                log_info("%.*s: %llu messages that Thunderbird has marked as deleted are left out", STR_FMT(m->a.base.name),
+                         (unsigned long long)m->deleted);
         if (m->doubtful > 0)
                 log_warn("%.*s: %llu messages; %llu more lines begin with \"From \" but have no empty line before them or no date, "
                          "and were taken as text", STR_FMT(m->a.base.name), (unsigned long long)m->a.number,
                          (unsigned long long)m->doubtful);
 }
 
-static bool next_message(struct mbox *m, struct message **out, struct err *e)
+/* The message at m->at, or *out NULL when it is one that has been deleted. */
+static bool read_message(struct mbox *m, struct message **out, struct err *e)
 {
         struct slurp *in = &m->a.in;
 
-        if (!m->started && !m->ended && !start(m, e))
-                return false;
-        if (m->ended)
-                return true;
         take_fromline(m);
+        if (!read_head(m, e))
+                return false;
         gather_begin(&m->a.gather, in->base + m->at);
         if (!read_body(m, e))
                 return false;
         if (!m->ended)
                 m->at = m->scan; /* past the empty line */
-        if (!finish_message(m, out, e))
+        if (m->head.expunged) {
+                m->deleted++;
+                atomic_fetch_add(&m->a.base.skipped, 1);
+        } else if (!finish_message(m, out, e))
                 return false;
         atomic_store(&m->a.base.done_bytes, in->base + (m->ended ? in->n : m->at));
         if (m->ended)
                 tell_doubts(m);
+        return true;
+}
+
+static bool next_message(struct mbox *m, struct message **out, struct err *e)
+{
+        if (!m->started && !m->ended && !start(m, e))
+                return false;
+        while (!m->ended && !*out && !archive_stopped(&m->a))
+                if (!read_message(m, out, e))
+                        return false;
         return true;
 }
 
@@ -377,6 +419,7 @@ struct source *mbox_from(struct slurp *in, struct str name, const struct limits 
         }
         m->a.in = *in;
         *in = SLURP_NONE;
+        m->a.in.tmp_dir = m->a.tmp_dir;
         atomic_store(&m->a.base.total_bytes, m->a.in.size);
         return &m->a.base;
 }

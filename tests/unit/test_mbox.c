@@ -67,13 +67,13 @@ TEST(fromline_without_date)
         static const char *const rows[] = {
                 "From now on", "From Monday to Friday", "From Mon to Fri", "From x Mon Nov 32 05:41:00 2026",
                 "From x Mon Nov 23 25:41:00 2026", "From x Mon Nov 23 2026", "From x Mon Foo 23 05:41:00 2026",
-                "From x Mon Nov 23 05:41:00", "From ", "From x Mon Nov 0 05:41:00 2026",
+                "From x Mon Nov 23 05:41:00", "From x Mon Nov 0 05:41:00 2026",
         };
         struct fromline f;
 
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
                 CHECK(!parse(rows[i]).dated && !parse(rows[i]).bare);
-        CHECK(parse("From -").bare && parse("From - ").bare && parse("From 1844@xxx").bare);
+        CHECK(parse("From -").bare && parse("From - ").bare && parse("From ").bare && parse("From 1844@xxx").bare);
         CHECK_STR(parse("From 1844@xxx").sender, "1844@xxx");
         CHECK(!fromline_parse(STR("From: joe"), &f) && !fromline_parse(STR(">From x"), &f) && !fromline_parse(STR_NONE, &f));
         /* a day that does not exist still has the shape, but no time */
@@ -535,6 +535,153 @@ TEST(stop_and_failures)
         CHECK(s->ops->next(s, &m, &e) && !m);
         source_free(s);
         buf_free(&box);
+}
+
+/* ---- Content-Length, Mozilla ---- */
+
+static void read_piped(struct got *g, struct str content)
+{
+        struct err e;
+
+        scratch_begin();
+        get(g, mbox_open(pipe_with(content), STR("pipe"), &limits_default, scratch, &e));
+}
+
+static const char cl2[] = "From a@x" DATE "Subject: 1\nContent-Length: 80\n\nforged:\n\nFrom b@x" DATE "Subject: no\n\n>From a letter\nF\n\n\n\n"
+                          "From c@x" DATE "Subject: 2\nContent-Length: 14\n\n>From y\nlast\n";
+
+TEST(content_length_where_consistent)
+{
+        const char *body = strstr(cl2, "forged"), *end = strstr(cl2, "\nFrom c@x");
+        struct buf b = BUF_INIT;
+        struct got g;
+
+        for (int piped = 0; piped < 2; piped++) {
+                for (int delta = -1; delta <= 1; delta++) { /* B02: one byte off, and it is not believed */
+                        buf_clear(&b);
+                        buf_add_str(&b, str_make(cl2, (size_t)(strstr(cl2, "80") - cl2)));
+                        buf_printf(&b, "%d%s", (int)(end - body) + delta, strstr(cl2, "80") + 2);
+                        if (piped)
+                                read_piped(&g, buf_str(&b));
+                        else
+                                read_mbox(&g, buf_str(&b));
+                        CHECK(g.ok && g.n == (delta ? 3 : 2));
+                        if (!delta) {
+                                CHECK_BYTES(str_from(text_of(&g, 0), str_find_str(text_of(&g, 0), STR("\n\n")) + 2),
+                                            str_make(body, (size_t)(end - body)));
+                                CHECK_STR(subject_of(&g, 1), "2"); /* and an mboxcl2 quotes nothing */
+                                CHECK(str_ends(text_of(&g, 1), STR("\n>From y\nlast\n")));
+                        }
+                        got_free(&g);
+                }
+        }
+        buf_free(&b);
+}
+
+/* The next message is farther away than the buffer reaches: a file is asked there, a stream is read ahead. */
+TEST(content_length_far_away)
+{
+        struct got g;
+
+        for (int i = 0; i < 4; i++) {
+                struct buf body = BUF_INIT, box = BUF_INIT;
+                struct err e;
+                bool wrong = i & 1;
+
+                slurp_block = SLURP_BLOCK_MIN;
+                buf_add_str(&body, STR("x\n\nFrom forged@x" DATE "Subject: no\n\n"));
+                big_body(&body, 2000);
+                buf_printf(&box, "From a@x" DATE "Subject: 1\nContent-Length: %zu\n\n", body.n + wrong);
+                buf_add_str(&box, buf_str(&body));
+                buf_add_str(&box, STR("\nFrom b@x" DATE "Subject: 2\n\nb\n\nFrom c@x" DATE "Subject: 3\n\nc\n"));
+                scratch_begin();
+                write_file("m", buf_str(&box));
+                get(&g, mbox_open(i & 2 ? pipe_with(buf_str(&box)) : open(at("m"), O_RDONLY), STR("m"), &limits_default, scratch, &e));
+                CHECK(g.ok && g.n == (wrong ? 4 : 3));
+                CHECK_STR(subject_of(&g, g.n - 1), "3");
+                CHECK_STR(text_of(&g, g.n - 1), "Subject: 3\n\nc\n");
+                if (!wrong && g.n)
+                        CHECK(str_ends(text_of(&g, 0), buf_str(&body)));
+                got_free(&g);
+                buf_free(&body);
+                buf_free(&box);
+                slurp_block = SLURP_BLOCK;
+        }
+}
+
+TEST(B02_content_length_nonsense)
+{
+        static const char *const lengths[] = { "-1", "100000000000000000000", "9223372036854775807", "", "0", "1", "12x", "999999", "0x10" };
+
+        for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+                struct buf b = BUF_INIT;
+                struct got g;
+
+                buf_printf(&b, "From a@x" DATE "Subject: 1\nContent-Length: %s\n\nbody\n\nFrom b@x" DATE "Subject: 2\nContent-Length: %s\n\nc\n",
+                           lengths[i], lengths[i]);
+                for (int piped = 0; piped < 2; piped++) {
+                        if (piped)
+                                read_piped(&g, buf_str(&b));
+                        else
+                                read_mbox(&g, buf_str(&b));
+                        CHECK(g.ok && g.n == 2);
+                        CHECK(str_ends(text_of(&g, 0), STR("\n\nbody\n")) && str_ends(text_of(&g, 1), STR("\n\nc\n")));
+                        got_free(&g);
+                }
+                buf_free(&b);
+        }
+}
+
+/* B05: a message in a file without the field cannot swallow the next one with it. */
+TEST(B05_content_length_of_a_stranger)
+{
+        struct got g;
+
+        read_mbox(&g, STR("From a@x" DATE "Subject: 1\n\nb\n\nFrom b@x" DATE "Subject: 2\nContent-Length: 50\n\nc\n\nFrom c@x" DATE
+                          "Subject: 3\n\nd\n"));
+        CHECK(g.n == 3);
+        got_free(&g);
+}
+
+/* Without an empty line, but where the length says so. */
+TEST(content_length_without_empty_line)
+{
+        struct got g;
+
+        read_mbox(&g, STR("From a@x" DATE "Subject: 1\nContent-Length: 5\n\n--C--\nFrom b@x" DATE "Subject: 2\nContent-Length: 3\r\n\r\n"
+                          "--C\r\nFrom c@x" DATE "Subject: 3\n\nd\n"));
+        CHECK(g.ok && g.n == 3 && warnings == 0);
+        CHECK(str_ends(text_of(&g, 0), STR("\n--C--\n")));
+        got_free(&g);
+}
+
+TEST(mozilla_folders)
+{
+        struct got g;
+
+        read_mbox(&g, STR("From - Mon Nov 23 05:41:00 2026\nX-Mozilla-Status: 1005\nX-Mozilla-Status2: 00000000\nSubject: 1\n\nb\n"
+                          "From - \nX-Mozilla-Status: 0009\nSubject: gone\n\nc\n\nFrom - nothing\n"
+                          "From -\nX-Mozilla-Status: 0000\nX-Mozilla-Status: 0008\nSubject: 2\n\nd\nFrom - \nno field\n\n"
+                          "From a@x" DATE "X-Mozilla-Status: 0008\nSubject: 3\n\ne\n")); /* only Mozilla's own word counts */
+        CHECK(g.ok && g.finished && g.n == 3 && g.skipped == 1);
+        CHECK_STR(subject_of(&g, 0), "1");
+        CHECK_STR(subject_of(&g, 1), "2");
+        CHECK_STR(subject_of(&g, 2), "3");
+        NEED(g.n == 3);
+        CHECK_STR(message_origin(g.m[0])->flags, "FPS");
+        CHECK(message_origin(g.m[1])->number == 2);
+        got_free(&g);
+
+        /* as Thunderbird writes today: a From_ line of nothing, CRLF, an empty line */
+        read_mbox(&g, STR("From \r\nX-Mozilla-Status: 0008\r\nSubject: 1\r\n\r\nb\r\n>From x\r\n\r\nFrom \r\nSubject: 2\r\n\r\nc\r\n\r\n"
+                          "From \r\nSubject: 3\r\nX-Mozilla-Status: 0008\r\n\r\nc\r\n\r\n"));
+        CHECK(g.ok && g.n == 1 && g.skipped == 2);
+        CHECK_STR(text_of(&g, 0), "Subject: 2\n\nc\n");
+        got_free(&g);
+
+        read_mbox(&g, STR("From a@x" DATE "Subject: 1\n\nb\nFrom - \nSubject: x\n\nFrom - Mon Nov 23 05:41:00 2026\nSubject: 2\n\n"));
+        CHECK(g.n == 2); /* and only in its own files do empty lines not matter */
+        got_free(&g);
 }
 
 TEST(every_allocation_fails)
