@@ -149,7 +149,7 @@ static void close_entity(struct mime_parser *p, uint64_t end)
         if (m->body_at > end)
                 m->body_at = end;
         m->body_n = end - m->body_at;
-        m->lines = p->newlines - m->lines;
+        m->lines = p->newlines > m->lines ? p->newlines - m->lines : 0; /* an empty line may have been CR, and then the end */
         if (m->kind == MIME_MULTIPART) {
                 if (p->where != IN_EPILOGUE && p->where != STOPPED)
                         mime_defect(p->d, "truncated.multipart");
