@@ -14,11 +14,14 @@ enum {
         PROGRESS = 1024,               /* bytes that an answer must bring in the idle time */
         LOG_MAX = 4096,                /* longer writes are a message's body: the log gets their size */
         LOOK_MS = 20,                  /* between looks at a stream that cannot wait for both directions */
+        STOP_MS = 3000,                /* the silence that a reader who was asked to stop bears with */
+        STOP_LOOK_MS = 200,            /* between looks whether it was asked */
 };
 
 struct lines {
         struct stream *s; /* NULL after an upgrade that failed */
         int idle;
+        const atomic_bool *stop; /* NULL: nobody asks */
         struct buf in;
         size_t taken;   /* of in: given away already */
         size_t scanned; /* of what follows: known to hold no line end */
@@ -60,6 +63,7 @@ void lines_free(struct lines *l)
 }
 
 void lines_set_idle(struct lines *l, int idle_ms) { l->idle = idle_ms; }
+void lines_set_stop(struct lines *l, const atomic_bool *stop) { l->stop = stop; }
 bool lines_is_tls(const struct lines *l) { return l->s && tls_version(l->s); }
 void lines_mask(struct lines *l, bool on) { l->masked = on; }
 uint64_t lines_bytes_in(const struct lines *l) { return l->bytes; }
@@ -132,6 +136,21 @@ static ssize_t read_block(struct lines *l, int64_t deadline, struct err *e)
         return -1;
 }
 
+/* Waits in short pieces, so that a stop is heard while a server says nothing. */
+static ssize_t read_unless_stopped(struct lines *l, int64_t begun, int64_t deadline, struct err *e)
+{
+        for (;;) {
+                int64_t now = sys_mono_ms(), piece = l->stop && now + STOP_LOOK_MS < deadline ? now + STOP_LOOK_MS : deadline;
+                ssize_t got = read_block(l, piece, e);
+                if (got >= 0 || l->ended || l->why.code != ERR_TIMEOUT || piece == deadline)
+                        return got;
+                if (atomic_load(l->stop) && sys_mono_ms() - begun >= STOP_MS) {
+                        err_set(e, ERR_STOPPED, "stopped while the server said nothing");
+                        return -1;
+                }
+        }
+}
+
 static bool still_open(struct lines *l, struct err *e)
 {
         if (l->s && !l->ended)
@@ -153,7 +172,7 @@ static bool read_more(struct lines *l, struct err *e)
         if (!still_open(l, e))
                 return false;
         now = sys_mono_ms();
-        got = read_block(l, read_deadline(l, now), e);
+        got = read_unless_stopped(l, now, read_deadline(l, now), e);
         if (got >= 0)
                 count_progress(l, (size_t)got, sys_mono_ms() - now);
         else if (e && e->code == ERR_TIMEOUT)

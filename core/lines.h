@@ -2,17 +2,21 @@
 #ifndef CORE_LINES_H
 #define CORE_LINES_H
 
+#include <stdatomic.h>
+
 #include "core/buf.h"
 #include "core/stream.h"
 
 struct lines;
 
-/* Owns s, also after failure (s NULL, because it could not be opened, fails with what stands in e). idle_ms: no byte for that long ends it with ERR_TIMEOUT; so does less than 1 KiB in idle_ms inside one answer
- * (lines_answer_begins starts the count). */
+/* Owns s, also after failure (s NULL, because it could not be opened, fails with what stands in e). idle_ms: no byte for that long
+ * ends it with ERR_TIMEOUT; so does less than 1 KiB in idle_ms inside one answer (lines_answer_begins starts the count). */
 struct lines *lines_new(struct stream *s, int idle_ms, struct err *e) MUST_CHECK;
 void lines_free(struct lines *l);          /* closes the stream */
 void lines_set_idle(struct lines *l, int idle_ms);
 void lines_answer_begins(struct lines *l);
+/* Once *stop is set, a silence of 3 s ends a read with ERR_STOPPED, whatever the idle time. */
+void lines_set_stop(struct lines *l, const atomic_bool *stop);
 /* One line without its line end, good until the next call; longer than max: ERR_PROTO. *bare_lf (may be NULL) tells how it ended.
  * The end of the stream is ERR_NET "the server closed the connection". */
 bool lines_read(struct lines *l, size_t max, struct str *line, bool *bare_lf, struct err *e) MUST_CHECK;

@@ -100,6 +100,8 @@ static bool take_block(struct fetch *f, struct body *b, struct dot *d, uint64_t 
         struct str have;
         size_t n, wrote;
 
+        if (f->s.stop && !f->finishing)
+                return err_set(e, ERR_STOPPED, "stopped in the middle of a message");
         if (f->single)
                 lines_set_idle(f->p->l, *tail ? STALL_MS : f->acc->timeout_ms > 0 ? f->acc->timeout_ms : 300000);
         if (!lines_fill(f->p->l, &have, e))

@@ -32,7 +32,10 @@ static struct pop3 *greet(struct fetch *f, struct err *e)
         if (!s)
                 return err_in(e, "connecting to %.*s, port %u", STR_FMT(acc->host), acc->port), NULL;
         l = lines_new(s, LOGIN_MS, e);
-        return l ? pop3_new(l, e) : NULL;
+        if (!l)
+                return NULL;
+        lines_set_stop(l, &f->s.stop);
+        return pop3_new(l, e);
 }
 
 static bool no_capa_flag(struct ledger_account *la)

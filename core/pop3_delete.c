@@ -164,13 +164,10 @@ static bool retr_in_flight(const struct fetch *f)
         return false;
 }
 
-bool fetch_finish(struct source *s, struct err *e)
+static bool say_goodbye(struct fetch *f, struct err *e)
 {
-        struct fetch *f = (struct fetch *)s;
-        struct err unheard;
         bool ok = true;
 
-        e = e ? e : &unheard; /* what to do next depends on its code */
         f->finishing = true;
         if (retr_in_flight(f))
                 fetch_drop_session(f); /* messages on their way that nobody will take: no QUIT */
@@ -180,7 +177,7 @@ bool fetch_finish(struct source *s, struct err *e)
                 ok = quit(f, e);
         fetch_drop_session(f);
         if (f->moved_known > 0)
-                log_warn("%.*s: the server has given its messages new UIDs; %llu were recognised and not fetched again", STR_FMT(s->name),
+                log_warn("%.*s: the server has given its messages new UIDs; %llu were recognised and not fetched again", STR_FMT(f->s.name),
                          (unsigned long long)f->moved_known);
         if (f->differ >= 4 && f->differ > f->agree)
                 fetch_learn(f, sizes_differ_flag);
@@ -189,5 +186,16 @@ bool fetch_finish(struct source *s, struct err *e)
                 *e = f->trouble;
                 ok = f->troubles > 1 && err_in(e, "%llu messages could not be fetched, the first", (unsigned long long)f->troubles);
         }
-        return ok || err_in(e, "%.*s", STR_FMT(f->s.name));
+        return ok;
+}
+
+bool fetch_finish(struct source *s, struct err *e)
+{
+        struct err why = { 0 }; /* what to do next depends on its code; and one that was survived is nobody's business */
+
+        if (say_goodbye((struct fetch *)s, &why))
+                return true;
+        if (e)
+                *e = why;
+        return err_in(e, "%.*s", STR_FMT(s->name));
 }

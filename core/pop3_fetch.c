@@ -151,6 +151,10 @@ static bool survive(struct fetch *f, struct err *e)
         struct flight *due = f->fly_n > 0 ? &f->ring[f->fly_head % (WINDOW_COMMANDS + 1)] : NULL;
         bool read = due && due->kind <= FLY_TOP;
 
+        if (e->code == ERR_STOPPED) { /* what was on its way is fetched in the next run */
+                fetch_drop_session(f);
+                return true;
+        }
         if (e->code == ERR_LIMIT && read) {
                 fetch_trouble(f, &f->mails[due->mail], ERR_LIMIT, "%s", e->text);
         } else if (!conversation_failed(e->code)) {
@@ -187,7 +191,7 @@ static bool turn(struct fetch *f, struct message **out, bool *end, struct err *e
         bool doubtful = false;
 
         if (!f->p && !fetch_connect(f, e))
-                return false;
+                return e->code == ERR_STOPPED;
         if (!fill(f, &doubtful, e))
                 return survive(f, e);
         *end = f->fly_n == 0 && !doubtful && !anything_to_send(f);
@@ -205,7 +209,7 @@ bool fetch_pump(struct fetch *f, struct message **out, struct err *e)
         struct message *m = NULL;
 
         for (bool end = false; !m && !end && !(out && f->s.stop);) {
-                if (!f->p && !work_left(f))
+                if (!f->p && (f->s.stop || !work_left(f)))
                         break;
                 if (!turn(f, &m, &end, e))
                         return false;

@@ -90,15 +90,14 @@ struct arena *fetch_scratch(struct fetch *f, struct err *e)
 static bool source_next(struct source *s, struct message **out, struct err *e)
 {
         struct fetch *f = (struct fetch *)s;
-        struct err unheard;
+        struct err why = { 0 }; /* what to do next depends on its code; and one that was survived is nobody's business */
 
-        e = e ? e : &unheard; /* what to do next depends on its code */
         *out = NULL;
-        if (f->failed)
-                return true;
-        if (fetch_pump(f, out, e))
+        if (f->failed || fetch_pump(f, out, &why))
                 return true;
         f->failed = true;
+        if (e)
+                *e = why;
         return err_in(e, "%.*s", STR_FMT(s->name));
 }
 

@@ -349,6 +349,7 @@ static inline struct got run_over(unsigned port, struct state *s, const struct r
                 g.ok = src->ops->finish(src, &g.e);
         else
                 (void)!src->ops->finish(src, NULL);
+        g.ok = g.ok && g.e.code == ERR_NONE; /* a failure that was survived is not told */
         source_free(src);
         secret_unref(acc.password);
         return g;

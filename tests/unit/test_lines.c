@@ -357,6 +357,29 @@ TEST(after_a_failed_upgrade_nothing_works)
         close(fd[1]);
 }
 
+TEST(a_stop_ends_only_silence)
+{
+        atomic_bool stop = true;
+        struct str line;
+        struct lines *l;
+        int fd[2];
+
+        NEED(pair(fd) == 0);
+        l = lines_new(stream_fd(fd[0], &e), 300, &e);
+        NEED(l);
+        lines_set_stop(l, &stop);
+        NEED(write(fd[1], "one\r\n", 5) == 5);
+        CHECK(lines_read(l, 100, &line, NULL, &e));
+        CHECK(!lines_read(l, 100, &line, NULL, &e) && e.code == ERR_TIMEOUT); /* its own time is shorter */
+        lines_set_idle(l, 60000);
+        CHECK(!lines_read(l, 100, &line, NULL, &e) && e.code == ERR_STOPPED);
+        NEED(write(fd[1], "two\r\n", 5) == 5);
+        CHECK(lines_read(l, 100, &line, NULL, &e));
+        CHECK_STR(line, "two");
+        lines_free(l);
+        close(fd[1]);
+}
+
 TEST(poll_takes_only_what_has_come)
 {
         struct lines *l;

@@ -807,6 +807,48 @@ TEST(a_server_falls_silent)
 }
 
 /* A server's migration: new UIDs for the same messages. */
+static int half_a_message(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") != 0 || a != 2)
+                return 0;
+        peer_say(p, "+OK\r\nFrom: a@exa");
+        return 1;
+}
+
+static void *ask_to_stop(void *s)
+{
+        usleep(300000);
+        atomic_store(&((struct source *)s)->stop, true);
+        return NULL;
+}
+
+static void stop_soon(void *ctx, struct source *s, unsigned n)
+{
+        if (n == 1)
+                pthread_create(ctx, NULL, ask_to_stop, s);
+}
+
+/* A server that says nothing for minutes does not keep a run that was asked to stop; what was settled is no failure. */
+TEST(stopped_while_a_server_is_silent)
+{
+        struct peer p = { .no_pipelining = true, .odd = half_a_message };
+        pthread_t thread;
+        struct run_options r = { .leave = LEAVE_ALWAYS, .timeout_ms = 60000, .between = stop_soon, .ctx = &thread };
+        int64_t begun = sys_mono_ms();
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s) && peer_start(&p));
+        g = run_over(p.port, &s, &r);
+        pthread_join(thread, NULL);
+        CHECK(g.ok && g.n == 1 && p.quits == 0);
+        CHECK(sys_mono_ms() - begun < 10000);
+        give_back(&g);
+        peer_stop(&p);
+        state_close(&s);
+}
+
 TEST(all_uids_change)
 {
         for (int i = 0; i < 2; i++) {
