@@ -671,6 +671,11 @@ TEST(detach_inside_a_wrapper)
         one.part = leaves[0];
         CHECK(!compose_copy(was, NULL, &one, a, &e) && e.code == ERR_USAGE);
         message_free(was);
+        was = open_message(STR("A: b\n\nsee\nbegin 644 x\n#8V%T\n`\nend\n"));
+        NEED(message_open_leaves(was, &leaves) == 2);
+        one.part = leaves[1];
+        CHECK(!compose_copy(was, NULL, &one, a, &e) && e.code == ERR_USAGE);
+        message_free(was);
 }
 
 /* ---- memory ---- */

@@ -310,10 +310,152 @@ TEST(M01_wrappers_in_wrappers)
         message_free(m);
 }
 
+/* Two files, a message with one, and an html body; the first name is "../a\nb.txt". */
+#define TNEF_BYTES \
+        "eJ8+IgEAAgKQBgAOAAAAAQAAAAAAAAAAAAAAAAABAAIQgAEACwAAAC4uL2EKYi50eHQA5gICD4AG\n" \
+        "AAUAAABmaXJzdCgCAgKQBgAOAAAAAQAAAAAAAAAAAAAAAAABAAIQgAEABgAAAGIuYmluAMkBAg+A\n" \
+        "BgAGAAAAc2Vjb25kfAICApAGAA4AAAABAAAAAAAAAAAAAAAAAAEAAgWQBgBkAAAAAQAAAA0AATcB\n" \
+        "AAAAUQAAAAcDAgAAAAAAwAAAAAAAAEZ4nz4iAQACApAGAA4AAAABAAAAAAAAAAAAAAAAAAEAAhCA\n" \
+        "AQAHAAAAaW4udHh0AGUCAg+ABgAFAAAAaW5uZXIcAgAAAAgKAQOQBgAgAAAAAQAAAAIBExABAAAA\n" \
+        "DwAAADxwPnNhaWQgaW4gaHRtbACOBQ==\n"
+
+/* The paths and names of the leaves with wrappers opened, attachments marked. */
+static struct str listed(struct message *m, struct buf *b)
+{
+        struct part **leaves;
+        size_t n = message_open_leaves(m, &leaves);
+
+        buf_clear(b);
+        for (size_t i = 0; i < n; i++)
+                buf_printf(b, "%s%.*s%s%.*s", i ? " " : "", STR_FMT(part_path(leaves[i])), part_attached(leaves[i], NULL) ? ":" : "",
+                           STR_FMT(part_name(leaves[i])));
+        return b->n ? buf_str(b) : STR("");
+}
+
+static void check_listed(int line, struct str text, const char *want, const char *defect)
+{
+        struct message *m = open_message(text);
+        struct buf b = BUF_INIT;
+        size_t n;
+
+        test_same(__FILE__, line, "leaves", listed(m, &b), str_of(want));
+        message_defects(m, &n);
+        if (defect ? !flagged(m, defect) : n > 0) {
+                test_bad++;
+                printf("%s:%d: %zu defects, not %s\n", __FILE__, line, n, defect ? defect : "none");
+        }
+        CHECK(message_trouble(m)->code == ERR_NONE);
+        buf_free(&b);
+        message_free(m);
+}
+#define LISTED(text, want, defect) check_listed(__LINE__, STR(text), want, defect)
+#define BASE64 "Content-Transfer-Encoding: base64\n"
+#define TNEF_LEAVES "2.1 2.2:../a b.txt 2.3:b.bin 2.4.1:in.txt"
+
+TEST(M18_tnef)
+{
+        struct message *m = OPEN(MIXED("a", PART("a", "\nx") PART("a", "Content-Type: application/ms-tnef\n" BASE64 "\n" TNEF_BYTES)));
+        struct part **leaves, **children;
+
+        NEED(message_leaves(m, &leaves) == 2);
+        CHECK(part_index(leaves[1]) == 2);
+        NEED(message_open_leaves(m, &leaves) == 5);
+        CHECK_STR(part_type(leaves[1]), "text/html");
+        CHECK_STR(part_text(leaves[1]), "<p>said in html");
+        CHECK_STR(part_content(leaves[2]), "first");
+        CHECK_STR(part_content(leaves[4]), "inner");
+        CHECK(part_index(leaves[4]) == 6 && part_is_wrapped(leaves[4]) && !part_is_wrapped(leaves[0]));
+        CHECK(!part_field(leaves[2], STR("content-type")).p);
+        CHECK(message_leaves(m, &leaves) == 2 && part_children(leaves[1], &children) == 4);
+        CHECK_STR(message_text(m), "x");
+        CHECK_STR(message_html(m), "<p>said in html");
+        message_free(m);
+        LISTED(MIXED("a", PART("a", "\nx") PART("a", "Content-Type: application/vnd.ms-tnef; name=winmail.dat\n" BASE64 "\n" TNEF_BYTES)),
+               "1 " TNEF_LEAVES, NULL);
+        LISTED(MIXED("a", PART("a", "\nx") PART("a", "Content-Type: application/x-y; name=WinMail.DAT\n" BASE64 "\n" TNEF_BYTES)),
+               "1 " TNEF_LEAVES, NULL);
+        LISTED(MIXED("a", PART("a", "\nx") PART("a", "Content-Type: application/octet-stream; name=att00001.dat\n" BASE64 "\n" TNEF_BYTES)),
+               "1 " TNEF_LEAVES, NULL);
+}
+
+TEST(M18_tnef_broken)
+{
+        struct limits few = limits_default;
+        struct message *m;
+        struct buf b = BUF_INIT;
+
+        LISTED("Content-Type: application/ms-tnef\n\nthis is none", "1:", "tnef.broken");
+        LISTED("Content-Type: application/ms-tnef; name=winmail.dat\n" BASE64 "\neJ8+IgEA\n", "", NULL); /* nothing in it */
+        LISTED("Content-Type: application/ms-tnef; name=winmail.dat\n" BASE64 "\neJ8+IgEAAgKQ\n", "1:winmail.dat", "tnef.broken");
+        few.parts = 4;
+        m = open_with(STR(MIXED("a", PART("a", "\nx") PART("a", "Content-Type: application/ms-tnef\n" BASE64 "\n" TNEF_BYTES))), &few);
+        CHECK_STR(listed(m, &b), "1 2: 2.1 2.2:../a b.txt"); /* bodies are not counted against it, files are */
+        CHECK(flagged(m, "limit.opened"));
+        message_free(m);
+        few = limits_default;
+        few.depth = 3; /* the message inside is not looked into */
+        m = open_with(STR(MIXED("a", PART("a", "\nx") PART("a", "Content-Type: application/ms-tnef\n" BASE64 "\n" TNEF_BYTES))), &few);
+        CHECK_STR(listed(m, &b), "1 2.1 2.2:../a b.txt 2.3:b.bin 2.4:");
+        CHECK(flagged(m, "limit.opened"));
+        message_free(m);
+        buf_free(&b);
+}
+
+#define UU(name) "begin 644 " name "\n#8V%T\n`\nend\n"
+
+TEST(M19_uuencode_in_text)
+{
+        struct message *m = OPEN("A: b\n\nsee\n" UU("../../x") "and\n" UU("y.txt") "bye\n");
+        struct part **leaves;
+
+        NEED(message_leaves(m, &leaves) == 1);
+        CHECK_STR(message_text(m), "see\nand\nbye\n");
+        CHECK(part_text(leaves[0]).n > 50);
+        NEED(message_attachments(m, &leaves) == 2);
+        CHECK_STR(part_name(leaves[0]), "../../x"); /* raw; cleaned where it becomes a path */
+        CHECK_STR(part_path(leaves[1]), "1.2");
+        CHECK(part_index(leaves[1]) == 3 && part_is_wrapped(leaves[1]));
+        CHECK_STR(part_content(leaves[1]), "cat");
+        CHECK(part_size(leaves[1]) == 3);
+        message_free(m);
+        LISTED("Content-Transfer-Encoding: quoted-printable\n\nsee\nbegin=20644 x\n#8V%T\n`\nend\n", "1 1.1:x", NULL);
+        LISTED("Content-Transfer-Encoding: base64\n\nYmVnaW4gNjQ0IHgKIzhWJVQKYAplbmQK", "1 1.1:x", NULL);
+        LISTED("Content-Type: text/html\n\n" UU("x"), "1", NULL);
+        LISTED("Content-Type: text/plain; name=x.uue\n\n" UU("x"), "1:x.uue", NULL); /* a file that someone sent as it is */
+        LISTED("A: b\n\n=ybegin line=128 size=3 name=x\nabc\n=yend size=3\n", "1", NULL);
+        LISTED("A: b\n\nbegin 644 x\nM````````````````````````````````````````````````````````````\n", "1 1.1:x", "uu.unended");
+        LISTED("A: b\n\n" "begin 644 winmail.dat\n&>)\\^(@$`\n`\nend\n", "1", NULL); /* a wrapper in a wrapper, with nothing in it */
+}
+
+/* Signed by nobody, in pieces; a multipart with a text and a file. */
+#define SIGNED \
+        "MIAGCSqGSIb3DQEHAqCAMIACAQExADCABgkqhkiG9w0BBwGggCSABGRDb250ZW50LVR5cGU6IG11\n" \
+        "bHRpcGFydC9taXhlZDsgYm91bmRhcnk9cw0KDQotLXMNCg0Kc2lnbmVkIHRleHQNCi0tcw0KQ29u\n" \
+        "dGVudC1EaXNwb3NpdGlvbjogYXR0YWNobWVuBCJ0OyBmaWxlbmFtZT1hLnR4dA0KDQpmaWxlDQot\n" \
+        "LXMtLQ0KAAAAAAAAMQAAAAAAAAA=\n"
+
+TEST(smime_signed_data)
+{
+        struct message *m = OPEN("Content-Type: application/pkcs7-mime; smime-type=signed-data; name=smime.p7m\n" BASE64 "\n" SIGNED);
+        struct part **leaves;
+
+        CHECK(message_leaves(m, &leaves) == 1);
+        CHECK_STR(message_text(m), "signed text");
+        NEED(message_attachments(m, &leaves) == 1);
+        CHECK_STR(part_path(leaves[0]), "1.2");
+        CHECK_STR(part_name(leaves[0]), "a.txt");
+        CHECK_STR(part_content(leaves[0]), "file");
+        message_free(m);
+        LISTED("Content-Type: application/x-pkcs7-mime\n" BASE64 "\n" SIGNED, "1.1 1.2:a.txt", NULL);
+        LISTED("Content-Type: application/octet-stream; name=smime.p7m\n" BASE64 "\n" SIGNED, "1.1 1.2:a.txt", NULL);
+        LISTED("Content-Type: application/pkcs7-mime; name=smime.p7m\n" BASE64 "\nMIAGCSqGSIb3\n", "1:smime.p7m", "smime.broken");
+}
+
 /* The n-th allocation fails: no crash, and the trouble is known. */
 TEST(no_memory)
 {
-        struct str mail = STR(MIXED("a", PART("a", "Content-Type: text/html; charset=koi8-r\n\n<p>\xc1") PART("a", WRAPPED)));
+        struct str mail = STR(MIXED("a", PART("a", "Content-Type: text/html; charset=koi8-r\n\n<p>\xc1") PART("a", WRAPPED)
+                                   PART("a", "\n" UU("x")) PART("a", BASE64 "\nYmVnaW4gNjQ0IHgKIzhWJVQKYAplbmQK") PART("a", "Content-Type: application/ms-tnef\n" BASE64 "\n" TNEF_BYTES)));
 
         for (size_t n = 1;; n++) {
                 struct backing *bytes = backing_memory(mem_dup(mail.p, mail.n), mail.n);
