@@ -512,7 +512,8 @@ static const luaL_Reg methods[] = {
         { "parts", method_parts },
         /*** m:attachments(filter) -> list of parts
          * The parts that a person would call files that someone sent; part.reason says why. filter: a glob for the name ("*.pdf"), with
-         * a slash for the type ("image/" followed by a star), an attachment test, a function; none: all. */
+         * a slash for the type ("image/" followed by a star), an attachment test, a function; none: all. Wrappers are opened, and what
+         * is in them counts: message/rfc822 also when encoded, TNEF (winmail.dat), S/MIME signed data, files uuencoded in text/plain. */
         { "attachments", method_attachments },
         /*** m:matches(test) -> boolean
          * Whether the message passes a test (a table, a function, mail.any, mail.none). Raises when the test itself is wrong. */
