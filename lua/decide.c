@@ -78,19 +78,45 @@ static int handler_begin(lua_State *L)
         return handler_end(L, LUA_OK, (lua_KContext)p);
 }
 
+/* What stands between quotes behind a lead, "" without it. */
+static struct str quoted(const char *text, const char *lead)
+{
+        const char *at = strstr(text, lead);
+
+        return at ? str_make(at + strlen(lead), strcspn(at + strlen(lead), "'")) : STR("");
+}
+
+/* m.attachments for m:attachments(), m.deliver("X") for m:deliver "X". */
+static void method_hint(const char *text, char *out, size_t n)
+{
+        static const char *const lists[] = { "attachments", "parts", "lines", "headers", "addresses" };
+        struct str field = quoted(text, "(field '"), f = quoted(text, "bad argument #1 to '");
+
+        for (size_t i = 0; strstr(text, "a function value") && i < sizeof lists / sizeof *lists; i++)
+                if (str_eq(field, str_of(lists[i])))
+                        snprintf(out, n, " (%s is a method: write m:%s())", lists[i], lists[i]);
+        if (f.n == 0 || !strstr(text, "' (message or part expected, got"))
+                return;
+        if (str_eq(f, STR("for iterator")))
+                snprintf(out, n, " (a method must be called: for part in m:attachments() do)");
+        else
+                snprintf(out, n, " (a method is called with a colon: m:%.*s(…))", STR_FMT(f));
+}
+
 /* A nil error is nearly always a field that this message lacks: the text says how to write it. Empty when it says nothing of the kind. */
 static void hint(const char *text, char *out, size_t n)
 {
         static const char *const maybe[] = { "list_id", "in_reply_to", "message_id", "sender", "html", "envelope_to", "account", "uid", "name" };
-        const char *field = strstr(text, "(field '");
+        struct str field = quoted(text, "(field '");
 
         out[0] = '\0';
-        if (!strstr(text, "nil value") && !strstr(text, "got nil"))
+        method_hint(text, out, n);
+        if (out[0] || (!strstr(text, "nil value") && !strstr(text, "got nil")))
                 return;
-        for (size_t i = 0; field && i < sizeof maybe / sizeof *maybe; i++)
-                if (str_eq(str_make(field + 8, strcspn(field + 8, "'")), str_of(maybe[i])))
+        for (size_t i = 0; i < sizeof maybe / sizeof *maybe; i++)
+                if (str_eq(field, str_of(maybe[i])))
                         snprintf(out, n, " (what a message may lack is nil: write %s.%s or \"\")", i < 8 ? "m" : "part", maybe[i]);
-        if (!field && !strstr(text, "(global '") && !strstr(text, "(method '") && !strstr(text, "(local '") && !strstr(text, "(upvalue '"))
+        if (!field.n && !strstr(text, "(global '") && !strstr(text, "(method '") && !strstr(text, "(local '") && !strstr(text, "(upvalue '"))
                 snprintf(out, n, " (a header field that is absent is nil: write m:header(\"X-Spam\", \"\"))");
 }
 

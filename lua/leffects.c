@@ -210,6 +210,17 @@ static bool check_mbox(lua_State *L, struct plan *p, int options)
         return str_eq(format, STR("mbox"));
 }
 
+/* A folder inside a Maildir's own directories would be a message there to other programs. */
+static void check_folder(lua_State *L, struct str path)
+{
+        while (path.n) {
+                struct str c = str_take(&path, '/');
+                if (str_eq(c, STR("cur")) || str_eq(c, STR("new")) || str_eq(c, STR("tmp")))
+                        luaL_error(L, "deliver: no folder can be called \"%s\": each has a directory of that name inside",
+                                   lua_pushlstring(L, c.p, c.n));
+        }
+}
+
 static int deliver(lua_State *L)
 {
         static const char *const names[] = { "format", "flags", "detach", "headers", "root" };
@@ -226,6 +237,8 @@ static int deliver(lua_State *L)
         made.fields = effects_headers(L, p, 3);
         made.root = root_for(L, p, 3);
         made.path = template_expand(L, p, NULL, text);
+        if (!made.mbox)
+                check_folder(L, made.path);
         if (options_bool(L, 3, "detach", false))
                 d = state_alloc(L, p->arena, sizeof *d);
         f = effects_add(L, p, EFFECT_DELIVER);

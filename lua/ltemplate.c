@@ -31,11 +31,17 @@ static struct str get_from_detail(const struct values *v, struct arena *a) { ret
 static struct str get_from_domain(const struct values *v, struct arena *a) { return addr_domain_of(first_of(v, "From")); }
 static struct str get_sender(const struct values *v, struct arena *a) { return first_of(v, "Sender"); }
 static struct str get_sender_domain(const struct values *v, struct arena *a) { return addr_domain_of(first_of(v, "Sender")); }
+static struct str get_sender_user(const struct values *v, struct arena *a) { return addr_user_of(first_of(v, "Sender")); }
+static struct str get_sender_detail(const struct values *v, struct arena *a) { return addr_detail_of(first_of(v, "Sender")); }
 static struct str get_to(const struct values *v, struct arena *a) { return first_of(v, "To"); }
 static struct str get_to_user(const struct values *v, struct arena *a) { return addr_user_of(first_of(v, "To")); }
 static struct str get_to_detail(const struct values *v, struct arena *a) { return addr_detail_of(first_of(v, "To")); }
 static struct str get_to_domain(const struct values *v, struct arena *a) { return addr_domain_of(first_of(v, "To")); }
 static struct str get_cc(const struct values *v, struct arena *a) { return first_of(v, "Cc"); }
+static struct str get_cc_user(const struct values *v, struct arena *a) { return addr_user_of(first_of(v, "Cc")); }
+static struct str get_cc_detail(const struct values *v, struct arena *a) { return addr_detail_of(first_of(v, "Cc")); }
+static struct str get_cc_domain(const struct values *v, struct arena *a) { return addr_domain_of(first_of(v, "Cc")); }
+static struct str get_bcc(const struct values *v, struct arena *a) { return first_of(v, "Bcc"); }
 static struct str get_envelope_to(const struct values *v, struct arena *a) { return message_envelope_to(v->m); }
 static struct str get_envelope_user(const struct values *v, struct arena *a) { return addr_user_of(message_envelope_to(v->m)); }
 static struct str get_envelope_detail(const struct values *v, struct arena *a) { return addr_detail_of(message_envelope_to(v->m)); }
@@ -61,6 +67,10 @@ static struct str get_reply_to(const struct values *v, struct arena *a)
 
         return s.n ? s : get_from(v, a);
 }
+
+static struct str get_reply_user(const struct values *v, struct arena *a) { return addr_user_of(get_reply_to(v, a)); }
+static struct str get_reply_detail(const struct values *v, struct arena *a) { return addr_detail_of(get_reply_to(v, a)); }
+static struct str get_reply_domain(const struct values *v, struct arena *a) { return addr_domain_of(get_reply_to(v, a)); }
 
 static struct str number(uint64_t n, struct arena *a) { return arena_printf(a, "%" PRIu64, n); }
 
@@ -88,6 +98,23 @@ static struct str get_sha256(const struct values *v, struct arena *a)
 }
 
 static struct str get_index(const struct values *v, struct arena *a) { return number(v->part ? part_index(v->part) : message_origin(v->m)->number, a); }
+static struct str get_encoded_size(const struct values *v, struct arena *a) { return number(part_encoded_size(part_of(v)), a); }
+
+static struct str get_in_reply_to(const struct values *v, struct arena *a) 
+{
+        struct str *ids = NULL;
+
+        return message_ids(v->m, STR("In-Reply-To"), &ids) ? ids[0] : STR_NONE;
+}
+
+static struct str get_reason(const struct values *v, struct arena *a) 
+{
+        struct str reason = STR_NONE;
+
+        part_attached(part_of(v), &reason);
+        return reason;
+}
+
 static struct str get_path(const struct values *v, struct arena *a) { return part_path(part_of(v)); }
 static struct str get_type(const struct values *v, struct arena *a) { return part_type(part_of(v)); }
 static struct str get_detected(const struct values *v, struct arena *a) { return part_detected(part_of(v)); }
@@ -122,7 +149,10 @@ static const struct template_field {
         const char *name;
         value_of *get;
 } fields[] = {
-        { "account", get_account }, { "cc", get_cc }, { "charset", get_charset }, { "detected", get_detected },
+        { "account", get_account }, { "bcc", get_bcc }, { "cc", get_cc }, { "cc.detail", get_cc_detail }, { "cc.domain", get_cc_domain },
+        { "cc.user", get_cc_user }, { "encoded_size", get_encoded_size }, { "in_reply_to", get_in_reply_to }, { "reason", get_reason },
+        { "reply_to.detail", get_reply_detail }, { "reply_to.domain", get_reply_domain }, { "reply_to.user", get_reply_user }, { "sender.detail", get_sender_detail },
+        { "sender.user", get_sender_user }, { "charset", get_charset }, { "detected", get_detected },
         { "disposition", get_disposition }, { "envelope_to", get_envelope_to }, { "envelope_to.detail", get_envelope_detail },
         { "envelope_to.domain", get_envelope_domain }, { "envelope_to.user", get_envelope_user }, { "ext", get_ext },
         { "flags", get_flags }, { "folder", get_folder }, { "from", get_from }, { "from.detail", get_from_detail },

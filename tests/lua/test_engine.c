@@ -243,6 +243,21 @@ TEST(failures_hold_one_message)
         end(&b);
 }
 
+TEST(methods_taken_for_fields)
+{
+        struct bench b = begin();
+
+        run_script(&b, "mail.on_message(function(m)\n"
+                       "  if m.subject == 'first' then for p in m.attachments do end end\n"
+                       "  if m.subject == 'second' then return m.parts[1] end\n"
+                       "  m.deliver 'X'\n"
+                       "end)\n");
+        HAS(b, "(a method must be called: for part in m:attachments() do)|2 held");
+        HAS(b, "(parts is a method: write m:parts())|3 held");
+        HAS(b, "(a method is called with a colon: m:deliver(");
+        end(&b);
+}
+
 TEST(error_objects_and_yields)
 {
         struct bench b = begin();
@@ -487,6 +502,7 @@ TEST(misuse_raises_where_it_stands)
                        "  no('unknown flag', m.deliver, m, 'A', { flags = 'X' }) no('unknown format', m.deliver, m, 'A', { format = 'mh' })\n"
                        "  no(\"did you mean 'flags'\", m.deliver, m, 'A', { flag = 'S' })\n"
                        "  no('\"..\"', m.deliver, m, 'A/../B') no('absolute', m.save, m, '/etc/x') no(\"did you mean 'subject'\", m.save, m, '{subjet}')\n"
+                       "  no('no folder can be called \\\"new\\\"', m.deliver, m, 'A/new/B') no('{list_id} is empty', m.save, m, 'x/{list_id}')\n"
                        "  no('only {date}', m.save, m, '{subject:%Y}') no('is empty', m.save, m, '')\n"
                        "  no('NUL', m.run_after, m, { 'a\\0b' }) no('empty', m.run_after, m, {}) no('a list of words', m.run_after, m, 'ls -l') no('unknown option', m.run_after, m, { 'a', ok = 1 })\n"
                        "  no(\"unknown value 'ask' of on_conflict\", m.save, m, 'x', { on_conflict = 'ask' })\n"
