@@ -41,7 +41,7 @@ static bool stage_stream(struct committer *c, struct plan *p, struct effect *f, 
                 ok = staging_file(c->staging, f->root, f->path, mail_stream_feed(s), &f->staged, p->arena, e);
                 f->is_staged = ok;
                 f->staged.replace = f->conflict == CONFLICT_REPLACE;
-                f->staged.numbered = f->conflict == CONFLICT_NUMBER;
+                f->staged.numbered = !f->staged.replace;
                 break;
         default:
                 ok = staging_spool(c->staging, mail_stream_feed(s), &f->spool, &f->spool_fd, p->arena, e);
@@ -205,13 +205,7 @@ static void close_spools(struct item *it)
 
 static bool name_is_free(const struct effect *f, struct err *e)
 {
-        struct stat st;
-        char name[256];
-
-        if (!f->is_staged || f->kind != EFFECT_SAVE || f->staged.replace)
-                return true;
-        snprintf(name, sizeof name, "%.*s", STR_FMT(f->staged.target));
-        if (fstatat(f->staged.target_dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        if (f->is_staged && f->kind == EFFECT_SAVE && staging_taken(&f->staged))
                 return err_set(e, ERR_EXISTS, "%.*s was taken meanwhile", STR_FMT(f->path));
         return true;
 }

@@ -107,7 +107,8 @@ static bool status_is_ok(lua_State *L, int status)
         } else if (type == LUA_TNUMBER) {
                 ok = lua_tointeger(L, -1) == status;
         } else {
-                luaL_checktype(L, lua_gettop(L), LUA_TTABLE);
+                if (type != LUA_TTABLE)
+                        luaL_error(L, "pipe: option ok is a %s; it is a list of statuses, { 0, 1 }, or true for any", lua_typename(L, type));
                 for (lua_Integer i = 1, n = luaL_len(L, -1); i <= n && !ok; i++) {
                         lua_geti(L, -1, i);
                         ok = lua_isinteger(L, -1) && lua_tointeger(L, -1) == status;

@@ -233,6 +233,8 @@ static int get_var(lua_State *L)
         face_push_str(L, w->name);
         if (lua_gettable(L, -2) == LUA_TNIL)
                 return 0;
+        if (lua_type(L, -1) != LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER && lua_type(L, -1) != LUA_TBOOLEAN)
+                return luaL_error(L, "a %s can't name a file (tostring(…) or a field of it can)", luaL_typename(L, -1));
         s.p = luaL_tolstring(L, -1, &s.n);
         *w->out = state_keep(L, w->arena, s);
         return 0;

@@ -503,6 +503,7 @@ TEST(misuse_raises_where_it_stands)
                        "  no(\"did you mean 'flags'\", m.deliver, m, 'A', { flag = 'S' })\n"
                        "  no('\"..\"', m.deliver, m, 'A/../B') no('absolute', m.save, m, '/etc/x') no(\"did you mean 'subject'\", m.save, m, '{subjet}')\n"
                        "  no('no folder can be called \\\"new\\\"', m.deliver, m, 'A/new/B') no('{list_id} is empty', m.save, m, 'x/{list_id}')\n"
+                       "  m.vars.t = {} no(\"m.vars.t: a table can't name a file\", m.save, m, '{vars.t}')\n"
                        "  no('only {date}', m.save, m, '{subject:%Y}') no('is empty', m.save, m, '')\n"
                        "  no('NUL', m.run_after, m, { 'a\\0b' }) no('empty', m.run_after, m, {}) no('a list of words', m.run_after, m, 'ls -l') no('unknown option', m.run_after, m, { 'a', ok = 1 })\n"
                        "  no(\"unknown value 'ask' of on_conflict\", m.save, m, 'x', { on_conflict = 'ask' })\n"
