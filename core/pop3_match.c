@@ -368,18 +368,41 @@ static bool look_for_move(struct fetch *f, struct err *e)
         return true;
 }
 
+/* Once all that was there is marked, what comes from now on is new, even if this run is cut off. Where a message is still unsure, it
+ * stays a first run: else the next one would fetch it. */
+static bool note_begun(struct fetch *f, struct err *e)
+{
+        struct arena *a = fetch_scratch(f, e);
+        struct ledger_account now;
+
+        for (size_t i = 0; i < f->n; i++)
+                if (f->mails[i].state == MAIL_UNSURE)
+                        return true;
+        if (!a || !ledger_account(f->ledger, f->la.name, f->la.mailbox, &now, a, e))
+                return false;
+        now.fresh = false;
+        return ledger_account_save(f->ledger, &now, e);
+}
+
+static bool mark_rows(struct fetch *f, const struct map *twins, const struct pop3_item *items, size_t n, struct err *e)
+{
+        for (size_t i = 0; i < n; i++)
+                if (!first_row(f, &items[i], is_unsure(twins, &items[i]), e))
+                        return false;
+        return true;
+}
+
 static bool first_match(struct fetch *f, const struct map *twins, const struct pop3_item *items, size_t n, struct err *e)
 {
         bool one = starts_new(f) && !f->o.dry; /* thousands of marks at once: one transaction */
 
         if (one && !ledger_begin(f->ledger, e))
                 return false;
-        for (size_t i = 0; i < n; i++)
-                if (!first_row(f, &items[i], is_unsure(twins, &items[i]), e)) {
-                        if (one)
-                                ledger_rollback(f->ledger);
-                        return false;
-                }
+        if (!mark_rows(f, twins, items, n, e) || (one && !note_begun(f, e))) {
+                if (one)
+                        ledger_rollback(f->ledger);
+                return false;
+        }
         if (one && !ledger_commit(f->ledger, e))
                 return false;
         if (f->limit > 0 && f->s.total_messages > f->limit) {

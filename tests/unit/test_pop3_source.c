@@ -641,6 +641,27 @@ TEST(first_new)
         state_close(&s);
 }
 
+/* A first run that is killed after its list: what comes then is new all the same. */
+TEST(first_new_cut_off)
+{
+        struct peer p = { 0 };
+        struct run_options r = { .leave = LEAVE_ALWAYS, .first_new = true };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 0);
+        give_back(&g);
+        p.mail[p.n++] = (struct peer_mail){ "u5", MAIL(5, "new\r\n"), 0, false };
+        g = run_over(p.port, &s, &r); /* nobody has said that the first run ended */
+        CHECK(g.ok && g.n == 1 && peer_count(&p, "RETR 5") == 1);
+        give_back(&g);
+        peer_stop(&p);
+        state_close(&s);
+}
+
 static int short_answer(struct peer *p, const char *verb, unsigned a)
 {
         if (strcmp(verb, "RETR") != 0 || a != 2)
