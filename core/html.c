@@ -125,7 +125,8 @@ static bool worth_showing(struct str href)
                str_starts_nocase(href, STR("mailto:")) || str_starts_nocase(href, STR("ftp://"));
 }
 
-void writer_link(struct writer *w, size_t from, struct str href)
+/* The text since out->n == from is a link. */
+static void add_link(struct writer *w, size_t from, struct str href)
 {
         struct str text = from < w->out->n ? str_trim(str_from(buf_str(w->out), from)) : STR(""), bare = str_trim(href);
         bool space = w->space;
@@ -250,7 +251,7 @@ static void leave(struct walk *k, const GumboElement *e)
         case GUMBO_TAG_LI: w->marker[0] = '\0'; break;
         case GUMBO_TAG_PRE: w->pre--; break;
         case GUMBO_TAG_BLOCKQUOTE: w->quote--; break;
-        case GUMBO_TAG_A: writer_link(w, k->link_from, attribute(e, "href")); break;
+        case GUMBO_TAG_A: add_link(w, k->link_from, attribute(e, "href")); break;
         default: break;
         }
         breaks = breaks_of(e->tag, w->lists);

@@ -22,7 +22,6 @@ struct writer {
 void writer_text(struct writer *w, struct str utf8);
 void writer_break(struct writer *w, unsigned lines);  /* at least so many line ends before what follows */
 void writer_newline(struct writer *w);                /* one more: <br> */
-void writer_link(struct writer *w, size_t from, struct str href); /* the text since out->n == from is a link */
 
 /* True when the html can be given to a tree builder: nested less than its algorithms are quadratic in, and so on. */
 bool html_is_tame(struct str html);

@@ -70,8 +70,6 @@ bool ledger_list(struct ledger *l, const struct listing *how, const void *args, 
 
 /* The spool file goes when nothing refers to it: now, or, inside a transaction, once that has committed. */
 bool ledger_leftover(struct ledger *l, struct str spool, struct err *e);
-/* Does a mark, a mail or an append still need this spool file? */
-bool ledger_spool_used(struct ledger *l, struct str spool, bool *used, struct err *e) MUST_CHECK;
 /* The runs this state has begun and not yet forgotten. A spool of another run (the state was lost, or an older one put back) is not
  * ours to clean. */
 bool ledger_run_begin(struct ledger *l, struct str run, struct err *e) MUST_CHECK;

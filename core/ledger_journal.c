@@ -232,7 +232,8 @@ bool ledger_append_done(struct ledger *l, int64_t id, struct err *e)
 
 /* ---- spool files ----------------------------------------------------------------------------------------------- */
 
-bool ledger_spool_used(struct ledger *l, struct str spool, bool *used, struct err *e)
+/* Does a mark, a mail or an append still need it? */
+static bool spool_is_used(struct ledger *l, struct str spool, bool *used, struct err *e)
 {
         struct query q;
 
@@ -280,7 +281,7 @@ bool ledger_leftover(struct ledger *l, struct str spool, struct err *e)
         if (l->in_tx)
                 ok = (buf_add_str(&l->leftovers, spool) && buf_add_char(&l->leftovers, '\0')) || err_nomem(e);
         else if (!l->doubtful)
-                ok = ledger_spool_used(l, spool, &used, e) && (used || remove_spooled(l, spool, e));
+                ok = spool_is_used(l, spool, &used, e) && (used || remove_spooled(l, spool, e));
         pthread_mutex_unlock(&l->lock);
         return ok;
 }

@@ -103,11 +103,6 @@ const struct err *message_trouble(const struct message *m)
         return &m->trouble;
 }
 
-struct arena *message_arena(struct message *m)
-{
-        return m->a;
-}
-
 const struct limits *message_limits(const struct message *m)
 {
         return &m->lim;

@@ -47,7 +47,6 @@ bool message_identity(struct message *m, uint8_t out[32], struct err *e) MUST_CH
 void message_set_hash(struct message *m, const uint8_t hash[32]);
 /* The first failure that made an answer empty (err_code ERR_NONE when all is well). */
 const struct err *message_trouble(const struct message *m);
-struct arena *message_arena(struct message *m);
 const struct limits *message_limits(const struct message *m);
 
 /* Fields of the message itself, UTF-8, in the message's arena. */

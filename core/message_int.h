@@ -95,7 +95,6 @@ void message_need_tree(struct message *m);
 struct str message_decode(struct message *m, struct str raw, struct arena *a);
 /* s itself when it is UTF-8; else a copy with U+FFFD for what is not. For identifiers, which nobody may write but in ASCII. */
 struct str message_utf8(struct message *m, struct str s);
-void message_note_params(struct message *m, unsigned params_defects);
 /* Opens what p wraps: its contents become p's children. Once. */
 void part_unwrap(struct part *p);
 /* Text that may hold uuencoded files: no file itself. */
@@ -107,12 +106,7 @@ bool part_graft(struct part *top, const struct mime *root, struct range in);
 /* The structure of the bytes of r; NULL on failure. */
 struct mime *message_structure(struct message *m, struct range r, const struct limits *lim, struct err *e);
 bool part_is_leaf(const struct part *p);
-void part_need_facts(struct part *p);
-/* The leaf parts of a tree in document order, into message/rfc822 and opened wrappers; from itself counts when it is a leaf. */
-struct part *part_next(const struct part *p, const struct part *within);
 /* Does the HTML of the message show this Content-ID? */
 bool message_shows(struct message *m, struct str id);
-/* The first html part that is no file; NULL. */
-struct part *message_html_part(struct message *m);
 
 #endif

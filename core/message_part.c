@@ -76,7 +76,7 @@ struct range part_entity(struct part *p)
         return r;
 }
 
-void message_note_params(struct message *m, unsigned defects)
+static void note_params(struct message *m, unsigned defects)
 {
         if (defects & PARAMS_SYNTAX)
                 message_add_defect(m, "syntax.parameters");
@@ -144,7 +144,7 @@ static bool read_params(struct part *p, const struct header *h, struct str name,
 
         if (f && !params_parse(out, f->raw, &p->m->lim, a))
                 return false;
-        message_note_params(p->m, out->defects);
+        note_params(p->m, out->defects);
         return true;
 }
 
@@ -172,7 +172,7 @@ static bool read_facts(struct part *p, struct str block, struct arena *a)
 }
 
 /* In an arena of its own, like the structure's: only what is kept is copied. */
-void part_need_facts(struct part *p)
+static void need_facts(struct part *p)
 {
         struct arena *a;
         struct str block;
@@ -189,25 +189,25 @@ void part_need_facts(struct part *p)
 /* The whole message has the charset, disposition and so on of nothing: they belong to its outermost part. */
 struct str part_charset(struct part *p)
 {
-        part_need_facts(p);
+        need_facts(p);
         return p->charset;
 }
 
 struct str part_disposition(struct part *p)
 {
-        part_need_facts(p);
+        need_facts(p);
         return p->disposition;
 }
 
 struct str part_name(struct part *p)
 {
-        part_need_facts(p);
+        need_facts(p);
         return p->name;
 }
 
 struct str part_id(struct part *p)
 {
-        part_need_facts(p);
+        need_facts(p);
         return p->id;
 }
 

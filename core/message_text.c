@@ -177,7 +177,8 @@ static struct part *first_of(struct message *m, struct str type, int choice)
         return NULL;
 }
 
-struct part *message_html_part(struct message *m)
+/* The first html part that is no file; NULL. */
+static struct part *html_part(struct message *m)
 {
         struct part *p = NULL;
 
@@ -264,7 +265,7 @@ struct str message_html(struct message *m)
         struct part *p;
 
         if (!m->html_known) {
-                p = message_html_part(m);
+                p = html_part(m);
                 m->html = p ? keep_text(m, part_text(p)) : STR_NONE;
         }
         m->html_known = true;

@@ -9,7 +9,8 @@ bool part_is_leaf(const struct part *p)
         return p->mime && p->mime->kind == MIME_LEAF && !p->transparent;
 }
 
-struct part *part_next(const struct part *p, const struct part *within)
+/* The part behind p in document order, within that subtree; NULL at its end. */
+static struct part *next_part(const struct part *p, const struct part *within)
 {
         if (p->child)
                 return p->child;
@@ -136,12 +137,12 @@ static bool list_leaves(struct message *m)
 {
         size_t n = 0;
 
-        for (struct part *p = &m->whole; p; p = part_next(p, &m->whole))
+        for (struct part *p = &m->whole; p; p = next_part(p, &m->whole))
                 n += part_is_leaf(p);
         m->leaves = arena_alloc(m->a, (n + 1) * sizeof *m->leaves);
         if (!m->leaves)
                 return false;
-        for (struct part *p = &m->whole; p; p = part_next(p, &m->whole)) {
+        for (struct part *p = &m->whole; p; p = next_part(p, &m->whole)) {
                 if (!part_is_leaf(p))
                         continue;
                 m->leaves[m->leaves_n++] = p;
@@ -198,7 +199,7 @@ static void open_all(struct message *m)
         unsigned number = (unsigned)m->leaves_n;
         size_t n = 0;
 
-        for (struct part *p = &m->whole; p; p = part_next(p, &m->whole)) {
+        for (struct part *p = &m->whole; p; p = next_part(p, &m->whole)) {
                 part_unwrap(p);
                 n += part_is_leaf(p);
         }
@@ -207,7 +208,7 @@ static void open_all(struct message *m)
                 message_nomem(m);
                 return;
         }
-        for (struct part *p = &m->whole; p; p = part_next(p, &m->whole)) {
+        for (struct part *p = &m->whole; p; p = next_part(p, &m->whole)) {
                 if (!part_is_leaf(p))
                         continue;
                 if (p->index == 0)

@@ -240,9 +240,9 @@ bool pop3_capabilities(struct pop3 *p, struct pop3_capa *out, struct err *e)
         return true;
 }
 
-static struct stream *wrap_tls(void *ctx, int fd, struct err *e)
+struct stream *pop3_tls(void *account, int fd, struct err *e)
 {
-        const struct account *acc = ctx;
+        const struct account *acc = account;
         struct tls_options o = {
                 .host = acc->host, .verify_as = acc->verify_as, .ca_file = acc->ca_file, .pin = acc->pin, .insecure = acc->insecure,
         };
@@ -262,7 +262,7 @@ bool pop3_stls(struct pop3 *p, const struct account *acc, struct err *e)
                 return err_in(e, "STLS");
         if (!r.ok)
                 return pop3_refused(&r, ERR_TLS, e, "STLS, so nothing secret was sent");
-        if (!lines_upgrade(p->l, wrap_tls, &a, e))
+        if (!lines_upgrade(p->l, pop3_tls, &a, e))
                 return err_in(e, "STLS");
         p->capa = (struct pop3_capa){ 0 };
         p->stamp[0] = 0; /* it came unprotected */

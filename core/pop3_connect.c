@@ -6,29 +6,19 @@
 #include "core/log.h"
 #include "core/net.h"
 #include "core/sys.h"
-#include "core/tls.h"
 
 enum { BUSY_TRIES = 5 }; /* of a lost session's lock: 1 + 2 + 4 + 8 s */
 
 static struct pop3 *greet(struct fetch *f, struct err *e)
 {
-        const struct account *acc = f->acc;
-        int64_t deadline = sys_mono_ms() + LOGIN_MS;
-        int fd = net_connect(acc->host, acc->port, deadline, e);
+        struct account *acc = f->acc;
+        int fd = net_connect(acc->host, acc->port, sys_mono_ms() + LOGIN_MS, e);
         struct stream *s;
         struct lines *l;
 
         if (fd < 0)
                 return NULL;
-        if (acc->tls == TLS_IMPLICIT) {
-                struct tls_options o = {
-                        .host = acc->host, .verify_as = acc->verify_as, .ca_file = acc->ca_file, .pin = acc->pin,
-                        .insecure = acc->insecure,
-                };
-                s = tls_connect(fd, &o, sys_mono_ms() + LOGIN_MS, e);
-        } else {
-                s = stream_fd(fd, e);
-        }
+        s = acc->tls == TLS_IMPLICIT ? pop3_tls(acc, fd, e) : stream_fd(fd, e);
         if (!s)
                 return err_in(e, "connecting to %.*s, port %u", STR_FMT(acc->host), acc->port), NULL;
         l = lines_new(s, LOGIN_MS, e);

@@ -24,7 +24,7 @@ static bool fetching(const struct fetch *f)
         return !f->finishing && (f->limit == 0 || f->asked < f->limit);
 }
 
-static bool take(struct queue *q, uint32_t *mail)
+static bool take(struct row_queue *q, uint32_t *mail)
 {
         if (q->head == q->n)
                 return false;

@@ -36,6 +36,8 @@ bool pop3_send(struct pop3 *p, struct err *e, const char *fmt, ...) __attribute_
 bool pop3_ask(struct pop3 *p, struct reply *r, struct err *e, const char *fmt, ...) __attribute__((format(printf, 4, 5))) MUST_CHECK;
 /* The error for a -ERR: its code from the response code or a few well-known words, else `otherwise`. Returns false. */
 bool pop3_refused(const struct reply *r, enum err_code otherwise, struct err *e, const char *what);
+/* The handshake that an account asks for; takes fd over. Fits lines_upgrade. */
+struct stream *pop3_tls(void *account, int fd, struct err *e) MUST_CHECK;
 enum err_code pop3_refusal_code(struct str text, enum err_code otherwise);
 
 /* The account as a source. */
@@ -81,7 +83,8 @@ struct flight {
         uint64_t expected;          /* bytes of its answer, as far as known */
 };
 
-struct queue {
+/* Indices of rows, first in, first out. */
+struct row_queue {
         uint32_t *p;
         size_t head, n, room;
 };
@@ -116,7 +119,7 @@ struct fetch {
         bool progress;              /* this session has answered something */
         unsigned barren;            /* sessions in a row that have not */
         bool failed, finishing;
-        struct queue todo, dele;    /* UNSURE and WANT; CHECK and DOOMED */
+        struct row_queue todo, dele;    /* UNSURE and WANT; CHECK and DOOMED */
         struct flight ring[WINDOW_COMMANDS + 1];
         size_t fly_head, fly_n;
         uint64_t expected;          /* bytes in flight */

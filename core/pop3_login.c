@@ -7,8 +7,6 @@
 #include "core/mem.h"
 #include "core/sasl.h"
 
-enum { SASL_STEPS_MAX = 10 };
-
 /* The answer that ends an attempt which did not go through. */
 enum verdict { LOGIN_DONE, LOGIN_NEXT /* refused, nothing was proved: another way may do */, LOGIN_FAILED };
 
@@ -167,20 +165,6 @@ static bool login_apop(struct pop3 *p, const struct account *acc, struct str pas
         return r.ok || pop3_refused(&r, ERR_AUTH, e, "APOP");
 }
 
-/* Takes one word out of a space separated list. */
-static void remove_word(char *list, const char *word)
-{
-        struct str rest = str_of(list);
-
-        while (rest.n > 0) {
-                char *at = list + (rest.p - list);
-                struct str each = str_take(&rest, ' ');
-
-                if (str_eq_nocase(each, str_of(word)))
-                        memset(at, ' ', each.n);
-        }
-}
-
 static bool login(struct pop3 *p, const struct account *acc, bool encrypted, struct str password, struct err *e)
 {
         bool plain = acc->tls == TLS_NONE;
@@ -199,7 +183,7 @@ static bool login(struct pop3 *p, const struct account *acc, bool encrypted, str
 
                 if (v != LOGIN_NEXT)
                         return v == LOGIN_DONE;
-                remove_word(offered, name);
+                sasl_strike(offered, name);
         }
         if (acc->auth.n > 0)
                 return err_set(e, ERR_REFUSED, "the server does not offer auth = \"%.*s\" (it offers: %s)", STR_FMT(acc->auth),

@@ -16,7 +16,7 @@ enum { SCRATCH_MAX = 1 << 20 };
 
 bool fetch_queue(struct fetch *f, const struct mail *m, struct err *e)
 {
-        struct queue *q = m->state == MAIL_UNSURE || m->state == MAIL_WANT ? &f->todo : &f->dele;
+        struct row_queue *q = m->state == MAIL_UNSURE || m->state == MAIL_WANT ? &f->todo : &f->dele;
 
         if (m->state != MAIL_UNSURE && m->state != MAIL_WANT && m->state != MAIL_CHECK && m->state != MAIL_DOOMED)
                 return true;

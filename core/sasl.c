@@ -55,6 +55,19 @@ const char *sasl_choose(struct str offered, struct str only, bool encrypted, boo
         return NULL;
 }
 
+void sasl_strike(char *offered, const char *mechanism)
+{
+        struct str rest = str_of(offered);
+
+        while (rest.n > 0) {
+                char *at = offered + (rest.p - offered);
+                struct str each = str_take(&rest, ' ');
+
+                if (str_eq_nocase(each, str_of(mechanism)))
+                        memset(at, ' ', each.n);
+        }
+}
+
 static bool start_gsasl(struct sasl *s, struct err *e)
 {
         int rc = gsasl_init(&s->ctx);

@@ -4,12 +4,16 @@
 
 #include "core/buf.h"
 
+enum { SASL_STEPS_MAX = 10 }; /* challenges of one exchange; no mechanism here has more than three */
+
 struct sasl;
 /* The best of what the server offers (space separated, upper case) that may be used: strongest proof first; PLAIN and LOGIN only
  * when `encrypted` or allowed in so many words. (Inside TLS CRAM-MD5 comes after PLAIN: it protects nothing there, and servers
  * announce it for users whose password they keep only hashed.) NULL when none fits. `only`: that one or none (lower or upper
  * case; may be empty). */
 const char *sasl_choose(struct str offered, struct str only, bool encrypted, bool plain_allowed);
+/* Takes a mechanism that has been tried out of the list of what is offered. */
+void sasl_strike(char *offered, const char *mechanism);
 struct sasl *sasl_new(const char *mechanism, struct str user, struct str password, struct err *e) MUST_CHECK;
 /* True when the client speaks first (initial response). */
 bool sasl_client_first(const struct sasl *s);

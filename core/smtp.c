@@ -7,8 +7,6 @@
 #include "core/sys.h"
 #include "core/tls.h"
 
-enum { SASL_STEPS_MAX = 10 };
-
 /* ---- EHLO ---- */
 
 static void add_mechanisms(struct smtp *s, struct str names)
@@ -176,20 +174,6 @@ static enum verdict try_sasl(struct smtp *s, const char *name, struct str passwo
         return v;
 }
 
-/* Takes one word out of a space separated list. */
-static void remove_word(char *list, const char *word)
-{
-        struct str rest = str_of(list);
-
-        while (rest.n > 0) {
-                char *at = list + (rest.p - list);
-                struct str each = str_take(&rest, ' ');
-
-                if (str_eq_nocase(each, str_of(word)))
-                        memset(at, ' ', each.n);
-        }
-}
-
 static bool login(struct smtp *s, struct err *e)
 {
         const struct smarthost *h = s->h;
@@ -211,7 +195,7 @@ static bool login(struct smtp *s, struct err *e)
                 if (v != LOGIN_NEXT)
                         return v == LOGIN_DONE;
                 tried = true;
-                remove_word(offered, name);
+                sasl_strike(offered, name);
         }
         if (tried)
                 return false; /* with the last refusal */
