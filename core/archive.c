@@ -40,11 +40,6 @@ bool archive_give(struct archive *a, struct range r, struct origin *o, struct me
         backing_unref(r.in);
         if (!*out)
                 return false;
-        if (!message_parse(*out, e)) {
-                message_free(*out);
-                *out = NULL;
-                return err_in(e, "message %llu", (unsigned long long)o->number);
-        }
         a->number++;
         atomic_fetch_add(&a->base.done_messages, 1);
         return true;

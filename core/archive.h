@@ -20,7 +20,7 @@ struct archive {
 bool archive_init(struct archive *a, const struct source_ops *ops, struct str name, const struct limits *lim, const char *tmp_dir,
                   struct err *e) MUST_CHECK;
 void archive_close(struct archive *a);
-/* Makes the message of the range (whose reference it drops), parsed, and counts it. */
+/* Makes the message of the range (whose reference it drops) and counts it. Whoever reads the source parses it. */
 bool archive_give(struct archive *a, struct range r, struct origin *o, struct message **out, struct err *e) MUST_CHECK;
 /* The regular file dir/path becomes the archive's input, its time goes into *time. Passed over: it cannot be read, or is no regular
  * file, which has been logged and counted. Gone: it is not there any more. False: nothing can be read any more. */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "core/mboxout.h"
@@ -95,14 +94,15 @@ static bool stage_hold(struct committer *c, struct item *it, struct err *e)
         return ok || err_in(e, "keeping the message in the spool");
 }
 
-/* The hashes cost a pass over the bytes: an archive's message has no mark unless it is held. */
+/* The hashes cost a pass over the bytes: an archive's message has no mark unless it is held. The header of one that kills the parser
+ * stays unknown, and so it is never deleted from a server either. */
 static bool stage_hashes(struct item *it, struct err *e)
 {
         struct message *m = it->plan->message;
 
         if (!m || (it->guard->archive && !it->hold))
                 return true;
-        return message_identity(m, it->header_hash, e) && message_hash(m, it->content_hash, e);
+        return (it->crashed || message_identity(m, it->header_hash, e)) && message_hash(m, it->content_hash, e);
 }
 
 bool commit_stage(struct committer *c, struct item *it, struct err *e)
@@ -150,7 +150,7 @@ struct lists {
         struct staged **staged;
         struct plan **owner; /* of each staged */
         int *fds;
-        size_t staged_n, fd_n, first_left; /* first_left: staged of items before the one that failed */
+        size_t staged_n, fd_n;
 };
 
 static void lists_free(struct lists *l)
@@ -199,24 +199,6 @@ static void close_spools(struct item *it)
                         close(f->spool_fd);
                 f->spool_fd = -1;
         }
-}
-
-/* ---- the names are looked at once more ---- */
-
-static bool name_is_free(const struct effect *f, struct err *e)
-{
-        if (f->is_staged && f->kind == EFFECT_SAVE && staging_taken(&f->staged))
-                return err_set(e, ERR_EXISTS, "%.*s was taken meanwhile", STR_FMT(f->path));
-        return true;
-}
-
-static size_t names_free_prefix(struct item *const *items, size_t n, struct err *e)
-{
-        for (size_t i = 0; i < n; i++)
-                for (struct effect *f = items[i]->hold ? NULL : items[i]->plan->first; f; f = f->next)
-                        if (!name_is_free(f, e))
-                                return i;
-        return n;
 }
 
 /* ---- step 6: the transaction ---- */
@@ -310,9 +292,27 @@ static struct mark new_mark(struct committer *c, struct item *it)
         return m;
 }
 
+/* What the script and an inbox of false say about the server's copy: it stays when nothing of ours is the message itself. */
+static enum outcome_leave leave_of(const struct plan *p)
+{
+        bool kept = p->delivered || p->saved_whole || p->discarded;
+
+        return !kept ? LEAVE_ALWAYS : p->leave_set ? p->leave : LEAVE_DEFAULT;
+}
+
+static int mark_leave(enum outcome_leave leave)
+{
+        switch (leave) {
+        case LEAVE_ALWAYS: return MARK_LEAVE_ALWAYS;
+        case LEAVE_NEVER: return MARK_LEAVE_NEVER;
+        case LEAVE_AGE: return MARK_LEAVE_AGE;
+        case LEAVE_DEFAULT: break;
+        }
+        return MARK_LEAVE_DEFAULT;
+}
+
 static bool record_settled(struct committer *c, struct item *it, struct err *e)
 {
-        struct plan *p = it->plan;
         struct mark m;
 
         if (it->guard->archive) /* an archive's marks are only those of held messages */
@@ -321,10 +321,8 @@ static bool record_settled(struct committer *c, struct item *it, struct err *e)
         m.state = MARK_SEEN;
         m.attempts = 0;
         m.reason = m.spool = m.origin = STR_NONE;
-        if (p->leave_set) {
-                m.leave = p->leave == LEAVE_ALWAYS ? MARK_LEAVE_ALWAYS : p->leave == LEAVE_NEVER ? MARK_LEAVE_NEVER : MARK_LEAVE_AGE;
-                m.leave_age = p->leave_age;
-        }
+        m.leave = mark_leave(leave_of(it->plan));
+        m.leave_age = it->plan->leave_age;
         return ledger_mark_put(c->ledger, &m, e);
 }
 
@@ -351,6 +349,54 @@ static bool appends_done(struct committer *c, struct err *e)
         return true;
 }
 
+enum { MARKS_MS = 1000 };
+
+/* Messages that were only looked at: a transaction that writes nothing else costs more than to look at them again. */
+static bool may_mark_late(const struct committer *c, struct item *const *items, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (items[i]->hold || items[i]->plan->first || items[i]->plan->oldest || items[i]->mark.id || !items[i]->number)
+                        return false;
+        return sys_mono_ms() - c->marked_ms < MARKS_MS;
+}
+
+static bool mark_later(struct guard *g, struct str uid, struct err *e)
+{
+        buf_clear(&g->reached_uid);
+        g->late = true;
+        return buf_add_str(&g->reached_uid, uid) || err_nomem(e);
+}
+
+/* One mark for each archive, behind its last message of the batch: a run that is cut off goes on there. */
+static bool record_reached(struct committer *c, struct item *const *items, size_t n, struct err *e)
+{
+        bool late = may_mark_late(c, items, n), ok = true;
+
+        for (size_t i = 0; i < n; i++)
+                if (items[i]->number)
+                        items[i]->guard->reached = items[i]->number;
+        for (size_t i = 0; ok && i < n; i++) {
+                struct guard *g = items[i]->guard;
+                struct resume mark = { .number = g->reached };
+
+                if (!items[i]->number || g->reached != items[i]->number)
+                        continue;
+                mark.uid = message_origin(items[i]->plan->message)->uid;
+                g->late = false;
+                ok = late ? mark_later(g, mark.uid, e) : ledger_resume_set(c->ledger, items[i]->account, &mark, e);
+        }
+        if (!late)
+                c->marked_ms = sys_mono_ms();
+        return ok;
+}
+
+bool commit_reached(struct committer *c, int64_t account, struct guard *g, struct err *e)
+{
+        struct resume mark = { .number = g->reached, .uid = buf_str(&g->reached_uid) };
+
+        return !g->late || ledger_resume_set(c->ledger, account, &mark, e);
+}
+
 static bool record(struct committer *c, struct item *const *items, size_t n, struct err *e)
 {
         if (!ledger_rename_done(c->ledger, c->finished, c->finished_n, e) || !appends_done(c, e))
@@ -368,7 +414,7 @@ static bool record(struct committer *c, struct item *const *items, size_t n, str
                 if (it->plan->message && !record_settled(c, it, e))
                         return false;
         }
-        return true;
+        return record_reached(c, items, n, e);
 }
 
 static bool transact(struct committer *c, struct item *const *items, size_t n, struct err *e)
@@ -440,65 +486,59 @@ static bool append_all(struct committer *c, struct item *const *items, size_t n,
         return true;
 }
 
-/* What the account, the script and an inbox of false say about the server's copy. */
-static void conclude(struct committer *c, struct item *it)
+/* What the source is told. Nothing is deleted anywhere unless every name stands. */
+static void conclude(struct committer *c, struct item *it, bool named)
 {
         struct plan *p = it->plan;
-        bool kept = p->delivered || p->saved_whole || p->discarded;
 
         if (!p->message)
                 return;
         it->outcome.number = message_origin(p->message)->number;
         it->outcome.kind = it->hold ? OUTCOME_HELD : OUTCOME_SETTLED;
-        it->outcome.leave = p->leave_set ? p->leave : LEAVE_DEFAULT;
+        it->outcome.leave = named ? leave_of(p) : LEAVE_ALWAYS;
         it->outcome.leave_age = p->leave_age;
-        if (!kept)
-                it->outcome.leave = LEAVE_ALWAYS; /* inbox = false: nothing of ours is the message itself */
         if (it->mark.spool.n && !it->hold)
                 staging_spool_remove(c->ledger, it->mark.spool);
+}
+
+/* Before it nothing has happened; after it everything will. */
+static bool commit_items(struct committer *c, struct item *const *items, size_t n, struct lists *l, struct err *e)
+{
+        for (size_t i = 0; i < n; i++)
+                lists_add(l, items[i]);
+        if (!staging_sync(c->staging, l->staged, l->staged_n, l->fds, l->fd_n, e) || !transact(c, items, n, e))
+                return false;
+        for (size_t i = 0; i < n; i++)
+                close_spools(items[i]);
+        c->finished_n = c->appended_n = 0;
+        return true;
 }
 
 size_t commit_batch(struct committer *c, struct item *const *items, size_t n, bool *retry, struct err *e)
 {
         struct lists l = { 0 };
         struct err later = { 0 };
-        size_t free_n = 0;
-        bool committed = false;
+        size_t good;
+        bool named;
 
-        *retry = false;
-        if (lists_room(&l, items, n, e)) {
-                free_n = names_free_prefix(items, n, e);
-                *retry = free_n < n;
-                for (size_t i = 0; i < free_n; i++)
-                        lists_add(&l, items[i]);
-                committed = free_n > 0 && staging_sync(c->staging, l.staged, l.staged_n, l.fds, l.fd_n, e) &&
-                            transact(c, items, free_n, e);
-        }
-        if (!committed) {
-                if (free_n > 0)
-                        *retry = false;
+        good = commit_names(items, n, retry, e);
+        if (good == 0)
+                return 0;
+        if (!lists_room(&l, items, good, e) || !commit_items(c, items, good, &l, e)) {
+                *retry = false;
                 lists_free(&l);
                 return 0;
         }
-        for (size_t i = 0; i < free_n; i++)
-                close_spools(items[i]);
-        c->finished_n = c->appended_n = 0;
-        /* Committed: whatever happens from here on, the next start finishes it; but no DELE goes out before the names stand. */
-        if (!staging_publish(c->staging, l.staged, l.staged_n, took, &(struct taking){ c, &l }, &later) ||
-            !remember_finished(c, &l, &later) || !append_all(c, items, free_n, &later)) {
+        named = staging_publish(c->staging, l.staged, l.staged_n, took, &(struct taking){ c, &l }, &later) &&
+                remember_finished(c, &l, &later) && append_all(c, items, good, &later);
+        if (!named) {
                 *e = later;
                 *retry = false;
-                for (size_t i = 0; i < free_n; i++) {
-                        conclude(c, items[i]);
-                        items[i]->outcome.leave = LEAVE_ALWAYS;
-                }
-                lists_free(&l);
-                return free_n;
         }
-        for (size_t i = 0; i < free_n; i++)
-                conclude(c, items[i]);
+        for (size_t i = 0; i < good; i++)
+                conclude(c, items[i], named);
         lists_free(&l);
-        return free_n;
+        return good;
 }
 
 bool commit_close(struct committer *c, struct err *e)
@@ -512,70 +552,4 @@ bool commit_close(struct committer *c, struct err *e)
         c->finished = NULL;
         c->finished_n = c->finished_cap = 0;
         return ok;
-}
-
-/* ---- origins as text ---- */
-
-static void write_pair(struct buf *b, const char *key, struct str value)
-{
-        if (!value.p)
-                return;
-        buf_printf(b, "%s=", key);
-        for (size_t i = 0; i < value.n; i++)
-                if (value.p[i] == '\n' || value.p[i] == '\\')
-                        buf_add_str(b, value.p[i] == '\n' ? STR("\\n") : STR("\\\\"));
-                else
-                        buf_add_char(b, value.p[i]);
-        buf_add_char(b, '\n');
-}
-
-struct str origin_write(const struct origin *o, struct arena *a)
-{
-        struct buf b = BUF_INIT;
-        struct str out;
-
-        write_pair(&b, "source", o->source);
-        write_pair(&b, "account", o->account);
-        write_pair(&b, "folder", o->folder);
-        write_pair(&b, "flags", o->flags);
-        write_pair(&b, "envelope_to", o->envelope_to);
-        write_pair(&b, "envelope_from", o->envelope_from);
-        buf_printf(&b, "time=%lld\nfetched=%lld\n", (long long)o->time, (long long)o->fetched);
-        out = arena_str(a, buf_str(&b));
-        buf_free(&b);
-        return out;
-}
-
-static struct str unescape(struct str v, struct arena *a)
-{
-        char *out = arena_alloc(a, v.n + 1);
-        size_t n = 0;
-
-        for (size_t i = 0; out && i < v.n; i++) {
-                bool esc = v.p[i] == '\\' && i + 1 < v.n;
-
-                i += esc;
-                out[n++] = esc && v.p[i] == 'n' ? '\n' : v.p[i];
-        }
-        return out ? str_make(out, n) : STR_NONE;
-}
-
-void origin_read(struct str text, struct origin *o, struct arena *a)
-{
-        while (text.n > 0) {
-                struct str line = str_take(&text, '\n'), key = str_take(&line, '='), value = unescape(line, a);
-                struct { const char *name; struct str *to; } strings[] = {
-                        { "source", &o->source }, { "account", &o->account }, { "folder", &o->folder }, { "flags", &o->flags },
-                        { "envelope_to", &o->envelope_to }, { "envelope_from", &o->envelope_from },
-                };
-                uint64_t n;
-
-                for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
-                        if (str_eq(key, str_of(strings[i].name)))
-                                *strings[i].to = value;
-                if (str_eq(key, STR("time")) && str_to_u64(value, INT64_MAX, &n))
-                        o->time = (int64_t)n;
-                if (str_eq(key, STR("fetched")) && str_to_u64(value, INT64_MAX, &n))
-                        o->fetched = (int64_t)n;
-        }
 }

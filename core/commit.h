@@ -10,6 +10,9 @@ struct guard {
         bool archive, fresh, send; /* fresh: the account's first run; send: --send was given */
         unsigned used;
         uint64_t waiting;          /* effects made to wait */
+        uint64_t reached;          /* number of the last message of the archive that was in a batch */
+        struct buf reached_uid;    /* its UID, when its mark has not been written yet */
+        bool late;
 };
 
 /* One message on its way to being settled or held. */
@@ -18,6 +21,8 @@ struct item {
         struct guard *guard;
         int64_t account;           /* the ledger's id of the account or archive */
         struct mark mark;          /* what was known of it (id 0: nothing); mark.spool is removed once it is settled */
+        uint64_t number;           /* in an archive that can be resumed: the mark set behind it; 0: none */
+        bool crashed;              /* it killed a worker: nothing of it is parsed any more */
         bool hold;                 /* hold it instead of carrying out the plan */
         bool attempt;              /* the script's failure, or a crash: counts; a failure of this machine does not */
         struct err why;            /* hold */
@@ -41,6 +46,7 @@ struct committer {
         size_t finished_n, finished_cap;
         int64_t *appended; /* appends likewise */
         size_t appended_n, appended_cap;
+        int64_t marked_ms; /* when resume marks were written last */
 };
 
 enum { ATTEMPTS_MAX = 3 }; /* failures of one script before a message is quarantined */
@@ -50,10 +56,15 @@ enum { ATTEMPTS_MAX = 3 }; /* failures of one script before a message is quarant
 bool commit_stage(struct committer *c, struct item *it, struct err *e) MUST_CHECK;
 void commit_drop(struct committer *c, struct item *it); /* what commit_stage wrote goes */
 
-/* Steps 5 (sync) to 8: syncs, checks the names again, commits, renames, syncs. Returns how many of the n items were committed: a prefix. If it is
- * less than n, e says why, and *retry tells that the first item left over is to be decided again (its name was taken) rather than
- * that the machine failed (disk full, sync failed: nothing more should be fetched). */
+/* Steps 5 (sync) to 8: checks the names again, syncs, commits, renames, syncs. Returns how many of the n items were committed: a prefix. If it is
+ * less than n, e says why, and *retry tells that the first item left over is to be decided again (its name was taken, or a file that it relied
+ * on is not there) rather than that the machine failed (disk full, sync failed: nothing more should be fetched). With n returned, e may
+ * still say that a rename failed: all is promised, the next start finishes it, and nothing more should be fetched. */
 size_t commit_batch(struct committer *c, struct item *const *items, size_t n, bool *retry, struct err *e) MUST_CHECK;
+/* Writes an archive's resume mark that a batch has left out: those of messages that were only looked at are written once a second. */
+bool commit_reached(struct committer *c, int64_t account, struct guard *g, struct err *e) MUST_CHECK;
+/* commit_batch's look at the names: how many of the items, from the first on, still have what they were decided on. Private to commit*.c. */
+size_t commit_names(struct item *const *items, size_t n, bool *retry, struct err *e);
 /* The last finished renames leave the journal. */
 bool commit_close(struct committer *c, struct err *e) MUST_CHECK;
 

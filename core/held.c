@@ -1,7 +1,9 @@
 /* Held messages come back from the spool by themselves, as the first source of their account. */
+#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/log.h"
 #include "core/mem.h"
 #include "core/run_int.h"
 
@@ -14,6 +16,8 @@ struct held {
         size_t n, cap, at;
         const uint8_t *script_hash;
         bool quarantined_too, failed;
+        uint64_t unread;     /* files of the spool that could not be opened */
+        struct err first;    /* why, of the first of them */
 };
 
 static struct held *held_of(struct source *s)
@@ -63,7 +67,12 @@ static bool open_one(struct held *h, const struct mark *m, uint64_t number, stru
 
         if (fd < 0)
                 return false;
-        if (fstat(fd, &st) < 0 || !(b = backing_fd(fd)))
+        if (fstat(fd, &st) < 0) {
+                err_sys(e, ERR_IO, errno, "looking at a file of the spool");
+                close(fd);
+                return false;
+        }
+        if (!(b = backing_fd(fd)))
                 return err_nomem(e);
         origin_read(m->origin, &o, h->arena);
         o.uid = m->uid;
@@ -74,17 +83,31 @@ static bool open_one(struct held *h, const struct mark *m, uint64_t number, stru
         return *out != NULL;
 }
 
+/* One that cannot be read must not keep the others back: the end tells of it. */
+static void note_unread(struct held *h, const struct mark *m, struct err *e)
+{
+        err_in(e, "held message %.*s of %.*s", STR_FMT(m->uid), STR_FMT(h->source.name));
+        log_error("%s", e->text);
+        if (h->unread++ == 0)
+                h->first = *e;
+}
+
 static bool next(struct source *s, struct message **out, struct err *e)
 {
         struct held *h = held_of(s);
 
         *out = NULL;
-        if (h->at == h->n || atomic_load(&s->stop))
-                return true;
-        h->at++;
-        if (!open_one(h, &h->marks[h->at - 1], h->at, out, e))
-                return err_in(e, "held message %.*s of %.*s", STR_FMT(h->marks[h->at - 1].uid), STR_FMT(s->name));
-        atomic_fetch_add(&s->done_messages, 1);
+        while (h->at < h->n && !atomic_load(&s->stop)) {
+                const struct mark *m = &h->marks[h->at++];
+
+                if (open_one(h, m, h->at, out, e)) {
+                        atomic_fetch_add(&s->done_messages, 1);
+                        return true;
+                }
+                if (e->code == ERR_NOMEM || e->sys == EMFILE || e->sys == ENFILE)
+                        return false;
+                note_unread(h, m, e);
+        }
         return true;
 }
 
@@ -92,7 +115,11 @@ static void settle(struct source *s, const struct outcome *o, size_t n) {}
 
 static bool finish(struct source *s, struct err *e)
 {
-        return true;
+        const struct held *h = held_of(s);
+
+        if (h->unread)
+                *e = h->first;
+        return h->unread == 0;
 }
 
 static void free_held(struct source *s)

@@ -82,6 +82,17 @@ bool ledger_marks(struct ledger *l, int64_t account, unsigned states, bool (*f)(
                   struct err *e);
 bool ledger_marks_count(struct ledger *l, int64_t account, unsigned states, uint64_t *n, struct err *e) MUST_CHECK;
 
+/* How far a run over an archive came that did not reach its end: the last message it settled or held. */
+struct resume {
+        uint64_t number;
+        struct str uid;
+        bool limited;          /* it was told to end there: it was not cut off */
+};
+bool ledger_resume_get(struct ledger *l, int64_t account, struct resume *out, bool *found, struct arena *a, struct err *e) MUST_CHECK;
+bool ledger_resume_set(struct ledger *l, int64_t account, const struct resume *r, struct err *e) MUST_CHECK;
+bool ledger_resume_limited(struct ledger *l, int64_t account, struct err *e) MUST_CHECK; /* sets limited */
+bool ledger_resume_clear(struct ledger *l, int64_t account, struct err *e) MUST_CHECK;
+
 /* The journal: renames committed and not known to be finished, appends likewise. run: the staging's id; empty in a listing: all. */
 struct rename_job {
         int64_t id;

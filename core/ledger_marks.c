@@ -1,4 +1,4 @@
-/* Accounts, and the marks of their messages. */
+/* Accounts, the marks of their messages, and how far a run over an archive came. */
 #include "core/ledger_int.h"
 #include "core/sys.h"
 
@@ -329,4 +329,51 @@ bool ledger_marks_count(struct ledger *l, int64_t account, unsigned states, uint
         query_int(&q, states);
         *n = query_row(&q) ? (uint64_t)query_get_int(&q) : 0;
         return query_end(&q);
+}
+
+/* ---- resume marks ---------------------------------------------------------------------------------------------- */
+
+bool ledger_resume_get(struct ledger *l, int64_t account, struct resume *out, bool *found, struct arena *a, struct err *e)
+{
+        struct query q;
+
+        query_open(&q, l, "looking for a resume mark", "SELECT number, uid, limited FROM resume WHERE account = ?", e);
+        query_int(&q, account);
+        *found = query_row(&q);
+        if (*found) {
+                out->number = (uint64_t)query_get_int(&q);
+                out->uid = query_get(&q, a);
+                out->limited = query_get_int(&q) != 0;
+        }
+        return query_end(&q);
+}
+
+bool ledger_resume_set(struct ledger *l, int64_t account, const struct resume *r, struct err *e)
+{
+        struct query q;
+
+        query_open(&q, l, "setting a resume mark", "INSERT OR REPLACE INTO resume (account, number, uid, limited) VALUES (?, ?, ?, ?)", e);
+        query_int(&q, account);
+        query_int(&q, (int64_t)r->number);
+        query_bytes(&q, r->uid);
+        query_int(&q, r->limited);
+        return query_run(&q);
+}
+
+bool ledger_resume_limited(struct ledger *l, int64_t account, struct err *e)
+{
+        struct query q;
+
+        query_open(&q, l, "setting a resume mark", "UPDATE resume SET limited = 1 WHERE account = ?", e);
+        query_int(&q, account);
+        return query_run(&q);
+}
+
+bool ledger_resume_clear(struct ledger *l, int64_t account, struct err *e)
+{
+        struct query q;
+
+        query_open(&q, l, "clearing a resume mark", "DELETE FROM resume WHERE account = ?", e);
+        query_int(&q, account);
+        return query_run(&q);
 }

@@ -18,6 +18,8 @@ static const char *const ledger_schema[] = {
         "CREATE INDEX mark_header ON mark (account, header_hash) WHERE header_hash IS NOT NULL;"
         "CREATE INDEX mark_open ON mark (account) WHERE state <> 1;"
         "CREATE INDEX mark_spool ON mark (spool) WHERE spool <> x'';"
+        "CREATE TABLE resume (account INTEGER PRIMARY KEY, number INTEGER NOT NULL, uid BLOB NOT NULL,"
+        " limited INTEGER NOT NULL);"
         "CREATE TABLE run (id BLOB PRIMARY KEY, started INTEGER NOT NULL) WITHOUT ROWID;"
         "CREATE TABLE rename ("
         " id INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, staged_dir BLOB NOT NULL, staged BLOB NOT NULL,"

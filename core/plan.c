@@ -109,7 +109,7 @@ const struct store_change *plan_changed(const struct plan *p, struct str store, 
 }
 
 /* The id is the same however often the message is decided again: account, the message's bytes, and the place in its plan. on_finish has
- * no message: the run's id would change with each run, so its mails get a random one. */
+ * no message: each run's mails are new ones. */
 static bool action_id(struct plan *p, struct effect *f, struct err *e)
 {
         uint8_t seed[DIGEST_SIZE] = { 0 }, out[DIGEST_SIZE];

@@ -52,8 +52,11 @@ void run_tell(struct run *r, const struct run_event *ev)
         r->hooks->event(r->hooks->ctx, ev);
 }
 
+/* Long names are cut as the supervisor's shared memory cuts them. */
 struct str run_crash_key(struct str account, struct str uid, unsigned occurrence, struct buf *b)
 {
+        account = str_first(account, HAND_NAME_MAX);
+        uid = str_first(uid, HAND_NAME_MAX);
         buf_printf(b, "%zu:", account.n);
         buf_add_str(b, account);
         buf_printf(b, "/%u:", occurrence);
@@ -61,7 +64,31 @@ struct str run_crash_key(struct str account, struct str uid, unsigned occurrence
         return buf_str(b);
 }
 
+const struct crash *run_crash(const struct run *r, struct str account, const struct origin *o)
+{
+        struct buf b = BUF_INIT;
+        const struct crash *c = map_count(r->crashed) ? map_get(r->crashed, run_crash_key(account, o->uid, o->occurrence, &b)) : NULL;
+
+        buf_free(&b);
+        return c;
+}
+
 /* ---- the loop ---- */
+
+/* Its row is read again: the source has learnt about its server meanwhile. */
+static void no_longer_fresh(struct run *r, struct lane *l)
+{
+        struct ledger_account now;
+        struct err e = { 0 };
+
+        if (!ledger_account(r->ledger, l->la.name, l->la.mailbox, &now, r->arena, &e)) {
+                log_error("%s", e.text);
+                return;
+        }
+        now.fresh = false;
+        if (!ledger_account_save(r->ledger, &now, &e))
+                log_error("%s", e.text);
+}
 
 static void lane_ended(struct run *r, struct lane *l)
 {
@@ -74,11 +101,7 @@ static void lane_ended(struct run *r, struct lane *l)
                 r->result.worst = l->error.code;
                 log_error("%s", l->error.text);
         } else if (!r->config.dry && !r->ending && !r->config.failed && l->account && l->la.fresh) {
-                struct err e = { 0 };
-
-                l->la.fresh = false;
-                if (!ledger_account_save(r->ledger, &l->la, &e))
-                        log_error("%s", e.text);
+                no_longer_fresh(r, l);
         }
         if (l->source)
                 r->result.skipped += atomic_load(&l->source->skipped);
@@ -130,15 +153,27 @@ static bool may_decide(const struct run *r)
         return !r->draining && !r->ending && !(r->open && r->open->closed);
 }
 
+static bool is_contested(const struct run *r)
+{
+        for (size_t i = 0; i < r->lane_n; i++)
+                if (r->lanes[i].first && r->lanes[i].first->redone)
+                        return true;
+        return false;
+}
+
+/* Lanes take turns. A message whose name was contested comes before all others, and while none waits half decided: what waits
+ * might have promised that name, and be carried out after it. */
 static bool decide_one(struct run *r)
 {
-        static _Thread_local size_t turn;
+        bool contested = is_contested(r);
 
+        if (contested && r->waiting_n > 0)
+                return false;
         for (size_t i = 0; i < r->lane_n; i++) {
-                struct lane *l = &r->lanes[(turn + i) % r->lane_n];
+                struct lane *l = &r->lanes[(r->turn + i) % r->lane_n];
 
-                if (l->first && !l->waiting) {
-                        turn = (turn + i + 1) % r->lane_n;
+                if (l->first && !l->waiting && (!contested || l->first->redone)) {
+                        r->turn = (r->turn + i + 1) % r->lane_n;
                         job_decide(r, lane_take(l));
                         return true;
                 }
@@ -190,7 +225,7 @@ static void loop(struct run *r)
                         r->result.stopped = true;
                         run_end(r, NULL);
                 }
-                if (r->draining && !r->carrying && (!r->open || r->open->unstaged == 0) && !(r->open && r->open->sent))
+                if (r->draining && !r->carrying && !r->open && r->stale_n == 0)
                         run_redo(r);
                 if (r->ending && !r->draining)
                         undo_arrived(r);
@@ -209,13 +244,16 @@ static void named(void *ctx, struct plan *p, struct str from, struct str to)
         log_warn("%.*s was taken at the last moment: saved as %.*s", STR_FMT(from), STR_FMT(to));
 }
 
-static bool note_dead(void *ctx, struct str account, struct str uid, unsigned occurrence, const char *doing, const char *why)
+static bool note_dead(void *ctx, const struct hand_death *d)
 {
         struct run *r = ctx;
         struct buf b = BUF_INIT;
-        struct str text = arena_printf(r->arena, "%s while %s it", why, doing);
-        bool ok = text.p && map_set(r->crashed, run_crash_key(account, uid, occurrence, &b), (void *)text.p, NULL);
+        struct str text = arena_printf(r->arena, "%s while %s it", d->why, d->doing);
+        struct crash *c = arena_alloc(r->arena, sizeof *c);
+        bool ok = text.p && c && map_set(r->crashed, run_crash_key(d->account, d->uid, d->occurrence, &b), c, NULL);
 
+        if (ok)
+                *c = (struct crash){ text.p, d->counted };
         buf_free(&b);
         return ok;
 }
@@ -318,7 +356,7 @@ bool run_all(const struct run_config *c, const struct script *s, const struct ru
                 start_lanes(&r);
                 loop(&r);
                 run_finish(&r);
-                if (!r.config.dry && !commit_close(&r.committer, e))
+                if (!r.config.dry && (!commit_close(&r.committer, e) || !lanes_leave_marks(&r, e)))
                         ok = false;
                 for (size_t i = 0; i < r.lane_n; i++)
                         r.result.waiting += r.lanes[i].guard.waiting;

@@ -71,11 +71,9 @@ void job_stage(struct run *r, struct job *j)
                 return;
         r->open->unstaged++;
         if (!pool_submit(r->pool, stage, j)) {
-                j->failed = true;
                 err_nomem(&j->error);
-                j->event = (struct event){ GOT_STAGED, j };
+                j->staged = j->failed = r->open->closed = true;
                 r->open->unstaged--;
-                j->staged = true;
         }
 }
 
@@ -98,6 +96,18 @@ static void carry(void *arg)
                 abort();
 }
 
+void redo_put(struct run *r, struct job *j)
+{
+        j->batch = NULL;
+        j->next = NULL;
+        j->prev = r->redo_last;
+        if (r->redo_last)
+                r->redo_last->next = j;
+        else
+                r->redo_first = j;
+        r->redo_last = j;
+}
+
 /* Takes the jobs from j on out of the batch, to be decided again. */
 static void cut_batch(struct run *r, struct batch *b, struct job *j)
 {
@@ -108,24 +118,39 @@ static void cut_batch(struct run *r, struct batch *b, struct job *j)
                 j->prev->next = NULL;
         else
                 b->first = NULL;
-        j->prev = r->redo_last;
-        if (r->redo_last)
-                r->redo_last->next = j;
-        else
-                r->redo_first = j;
-        for (; j; j = j->next) {
+        for (struct job *next; j; j = next) {
+                next = j->next;
                 b->n--;
-                j->batch = NULL;
-                r->redo_last = j;
+                redo_put(r, j);
         }
+}
+
+/* Something decided is undone. Whatever was decided after it may rely on it (a name, a value in a store): also what waits half
+ * decided, and a batch that has been opened since. Nothing is decided until all of it is back in its lanes. */
+static void distrust(struct run *r)
+{
         r->draining = true;
+        for (size_t i = 0; i < r->lane_n; i++) {
+                struct job *j = r->lanes[i].waiting;
+
+                if (j && !j->stale) {
+                        j->stale = true;
+                        r->stale_n++;
+                }
+        }
 }
 
 /* The disk is full or broken: nothing of the message counts, and nothing more is fetched. */
-static bool ends_fetching(const struct err *e)
+bool ends_fetching(const struct err *e)
 {
         return e->code == ERR_FULL || e->code == ERR_NOMEM ||
                (e->code == ERR_IO && (e->sys == EIO || e->sys == EROFS || e->sys == EMFILE || e->sys == ENFILE));
+}
+
+/* Disk, quota, permission: no attempt of the script's. */
+bool is_of_machine(const struct err *e)
+{
+        return e->code == ERR_IO || e->code == ERR_FULL || e->code == ERR_NOMEM || e->code == ERR_BUSY;
 }
 
 /* A plan that cannot be staged: what was decided before it commits, it is held, what was decided after it is decided again. */
@@ -137,13 +162,14 @@ static void cut_at_failure(struct run *r, struct batch *b)
                 j = j->next;
         if (!j)
                 return;
+        distrust(r);
         if (ends_fetching(&j->error) || j->item.hold) {
                 run_end(r, &j->error);
                 cut_batch(r, b, j);
                 return;
         }
         cut_batch(r, b, j->next);
-        job_hold(j, &j->error, j->error.code != ERR_IO);
+        job_hold(j, &j->error, !is_of_machine(&j->error) && j->error.code != ERR_EXISTS && j->error.code != ERR_ABSENT);
         j->failed = j->staged = false;
         b->unstaged++;
         if (!pool_submit(r->pool, stage, j)) {
@@ -182,7 +208,10 @@ void run_advance(struct run *r)
         b->closed = true;
         if (b->unstaged > 0 || r->carrying)
                 return;
-        cut_at_failure(r, b);
+        if (b->undone)
+                cut_batch(r, b, b->first);
+        else
+                cut_at_failure(r, b);
         if (b->unstaged > 0)
                 return; /* the failed one's bytes are on their way to the spool */
         r->open = NULL;
@@ -191,7 +220,6 @@ void run_advance(struct run *r)
                 return;
         }
         r->carrying = b;
-        b->sent = true;
         if (!pool_submit(r->carrier, carry, b))
                 carry(b); /* no memory for a job: here and now */
 }
@@ -218,8 +246,12 @@ void batch_carried(struct run *r, struct batch *b)
                 b->first->redone++;
                 b->first->error = b->error;
         }
-        if (b->first)
+        if (b->first) {
+                distrust(r);
                 cut_batch(r, b, b->first);
+                if (r->open)
+                        r->open->closed = r->open->undone = true;
+        }
         if (b->error.code != ERR_NONE && !b->retry)
                 run_end(r, &b->error);
         mem_free(b);
@@ -230,14 +262,6 @@ void run_redo(struct run *r)
 {
         struct job *j = r->redo_last;
 
-        if (r->open) { /* decided on what is now undone */
-                struct batch *b = r->open;
-
-                cut_batch(r, b, b->first);
-                mem_free(b);
-                r->open = NULL;
-                j = r->redo_last;
-        }
         while (j) {
                 struct job *before = j->prev;
 

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "core/log.h"
-#include "core/map.h"
 #include "core/mem.h"
 #include "core/run_int.h"
 #include "core/supervise.h"
@@ -19,6 +18,13 @@ static void job_free(struct job *j)
         mem_free(j);
 }
 
+static void release_names(struct run *r, const struct plan *p)
+{
+        for (const struct effect *f = p->first; f; f = f->next)
+                if (f->kind == EFFECT_SAVE)
+                        names_release(r->names, f->root, f->path);
+}
+
 /* The handler's view of a message ends; names it was promised are free again (or stand on disk by now). */
 void job_forget_plan(struct run *r, struct job *j)
 {
@@ -28,9 +34,8 @@ void job_forget_plan(struct run *r, struct job *j)
                 return;
         if (r->script->release)
                 r->script->release(r->script->ctx, p);
-        for (struct effect *f = p->first; f; f = f->next)
-                if (f->kind == EFFECT_SAVE && !r->config.dry)
-                        names_release(r->names, f->root, f->path);
+        if (!r->config.dry)
+                release_names(r, p);
         plan_free(p);
         j->item.plan = NULL;
 }
@@ -42,8 +47,10 @@ void job_over(struct run *r, struct job *j, enum outcome_kind kind)
         o.number = message_origin(j->message)->number;
         o.kind = kind;
         lane_outcome(j->lane, &o, j->cost);
-        if (kind == OUTCOME_UNDONE)
+        if (kind == OUTCOME_UNDONE) {
                 r->result.undone++;
+                j->lane->undone++;
+        }
         job_forget_plan(r, j);
         job_free(j);
 }
@@ -67,17 +74,29 @@ static void count_effects(struct run *r, const struct plan *p)
         }
 }
 
+/* Whoever hears of it may look at more of the message than has been looked at so far. */
+static void tell(struct run *r, struct job *j, const struct run_event *ev)
+{
+        const struct origin *o = message_origin(j->message);
+
+        hand_take(0, j->lane->la.name, o->uid, o->occurrence, "telling of");
+        run_tell(r, ev);
+        hand_drop(0);
+}
+
 static void tell_held(struct run *r, struct job *j)
 {
         struct run_event ev = { .kind = EVENT_HELD, .plan = j->item.plan, .source = j->source, .error = &j->item.why,
                                 .quarantined = j->item.quarantined };
         char name[512];
 
+        if (j->crash && !r->config.dry)
+                hand_counted(j->lane->la.name, message_origin(j->message)->uid, message_origin(j->message)->occurrence);
         r->result.held++;
         r->result.quarantined += j->item.quarantined;
         log_error("%.*s: %s: %s", STR_FMT(job_name(r, j, name, sizeof name)), j->item.why.text,
                   j->item.quarantined ? "quarantined until the script changes or --failed asks" : "held, to be tried again");
-        run_tell(r, &ev);
+        tell(r, j, &ev);
 }
 
 void job_settled(struct run *r, struct job *j)
@@ -91,7 +110,7 @@ void job_settled(struct run *r, struct job *j)
         }
         r->result.messages++;
         count_effects(r, j->item.plan);
-        run_tell(r, &ev);
+        tell(r, j, &ev);
         job_over(r, j, OUTCOME_SETTLED);
 }
 
@@ -116,8 +135,13 @@ static bool implicit_keep(struct run *r, struct job *j, struct err *e)
         return f->root != NULL;
 }
 
+/* Nothing that it had decided happens: its names are free at once, lest a later message take its file for one that will be there. */
 void job_hold(struct job *j, const struct err *why, bool attempt)
 {
+        struct plan *p = j->item.plan;
+
+        release_names(j->run, p);
+        p->first = p->last = NULL;
         j->item.hold = true;
         j->item.attempt = attempt;
         j->item.why = *why;
@@ -125,21 +149,39 @@ void job_hold(struct job *j, const struct err *why, bool attempt)
 
 static void dry_decided(struct run *r, struct job *j)
 {
-        run_keep_changes(r, j->item.plan);
+        if (!j->item.hold)
+                run_keep_changes(r, j->item.plan);
         job_settled(r, j);
+}
+
+/* The script may have decided on what could not be read. An archive's bytes cannot be kept either: it counts as not done. */
+static bool unreadable(struct run *r, struct job *j)
+{
+        const struct err *trouble = message_trouble(j->message);
+        char name[512];
+
+        if (trouble->code == ERR_NONE || !j->source->archive || j->source == j->lane->spool)
+                return false;
+        log_error("%.*s: %s: nothing was done for it", STR_FMT(job_name(r, j, name, sizeof name)), trouble->text);
+        job_over(r, j, OUTCOME_UNDONE);
+        return true;
 }
 
 static void decided(struct run *r, struct job *j, enum verdict v, struct err *e)
 {
-        if (v == RUN_DONE && message_trouble(j->message)->code != ERR_NONE) {
-                *e = *message_trouble(j->message); /* the script may have decided on what could not be read */
+        if (unreadable(r, j))
+                return;
+        if (v != RUN_FAIL && !implicit_keep(r, j, e))
                 v = RUN_FAIL;
-                job_hold(j, e, false);
-        } else if (v == RUN_FAIL) { /* disk, quota, permission: this machine's failure is no attempt of the script's */
-                job_hold(j, e, e->code != ERR_IO && e->code != ERR_FULL && e->code != ERR_NOMEM);
+        if (v == RUN_FAIL && e->code != ERR_NOMEM && ends_fetching(e)) {
+                run_end(r, e);
+                job_over(r, j, OUTCOME_UNDONE);
+                return;
         }
-        if (v == RUN_DONE && !implicit_keep(r, j, e))
-                job_hold(j, e, false);
+        if (message_trouble(j->message)->code != ERR_NONE)
+                job_hold(j, message_trouble(j->message), false);
+        else if (v == RUN_FAIL)
+                job_hold(j, e, !is_of_machine(e) && e != &j->error);
         if (r->config.dry)
                 dry_decided(r, j);
         else
@@ -149,8 +191,12 @@ static void decided(struct run *r, struct job *j, enum verdict v, struct err *e)
 static void wait_job(void *arg)
 {
         struct job *j = arg;
+        const struct origin *o = message_origin(j->message);
+        unsigned slot = hand_slot();
 
+        hand_take(slot, j->lane->la.name, o->uid, o->occurrence, "reading");
         j->item.plan->wait(j->item.plan->wait_arg);
+        hand_drop(slot);
         j->event = (struct event){ GOT_WAKE, j };
         if (!queue_post(j->run->events, &j->event))
                 abort();
@@ -165,7 +211,7 @@ static void verdict(struct run *r, struct job *j, enum verdict v, struct err *e)
                 return;
         }
         if (pool_submit(r->waits, wait_job, j)) {
-                j->lane->waiting = true;
+                j->lane->waiting = j;
                 r->waiting_n++;
                 return;
         }
@@ -181,23 +227,15 @@ static void take_in_hand(struct run *r, struct job *j)
         hand_handler_begins(r->config.limits.cpu);
 }
 
-/* Did this message kill the worker earlier in this run? Then it is held without another look. */
-static bool has_crashed(struct run *r, struct job *j, struct err *why)
-{
-        const struct origin *o = message_origin(j->message);
-        struct buf b = BUF_INIT;
-        const char *reason = map_count(r->crashed) ? map_get(r->crashed, run_crash_key(j->lane->la.name, o->uid, o->occurrence, &b)) : NULL;
-
-        buf_free(&b);
-        return reason && !err_set(why, ERR_SCRIPT, "%s", reason);
-}
-
-/* What the state knows of a message before it is decided. False: it is left alone (quarantined). */
+/* What the state knows of a message before it is decided. False: it is left alone (quarantined, or held earlier in this run because
+ * it killed the worker). */
 static bool look_up(struct run *r, struct job *j, struct err *e)
 {
         const struct origin *o = message_origin(j->message);
         bool found = false;
 
+        if (j->crash && j->crash->counted)
+                return false;
         if (j->source == j->lane->spool)
                 return held_mark(j->source, o->number, &j->item.mark);
         if (!j->lane->has_held)
@@ -214,6 +252,8 @@ static void skip(struct run *r, struct job *j, const struct err *e)
 {
         if (e->code != ERR_NONE)
                 run_end(r, e);
+        else if (j->crash)
+                r->result.held++;
         else
                 r->result.quarantined++;
         job_over(r, j, e->code == ERR_NONE ? OUTCOME_HELD : OUTCOME_UNDONE);
@@ -235,13 +275,13 @@ void job_decide(struct run *r, struct job *j)
                 return;
         }
         p->run = r;
-        if (has_crashed(r, j, &e)) {
+        if (j->crash) { /* it killed the worker: it is held without another look */
+                err_set(&e, ERR_SCRIPT, "%s", j->crash->text);
                 decided(r, j, RUN_FAIL, &e);
                 return;
         }
         if (j->redone >= REDONE_MAX) {
-                job_hold(j, &j->error, false);
-                job_stage(r, j);
+                decided(r, j, RUN_FAIL, &j->error);
                 return;
         }
         take_in_hand(r, j);
@@ -252,24 +292,61 @@ void job_resume(struct run *r, struct job *j)
 {
         struct err e = { 0 };
 
-        j->lane->waiting = false;
+        j->lane->waiting = NULL;
         r->waiting_n--;
+        if (j->stale) {
+                j->stale = false;
+                r->stale_n--;
+                redo_put(r, j);
+                return;
+        }
         take_in_hand(r, j);
         verdict(r, j, r->script->resume(r->script->ctx, j->item.plan, &e), &e);
 }
 
 /* ---- on_finish: a plan of its own, a batch of its own ---- */
 
+/* on_finish speaks once a run: the guard of an account's first run, and where only archives were read it waits as their mails do. */
+static struct guard finish_guard(const struct run *r)
+{
+        return (struct guard){ .archive = r->config.account_n == 0 && r->config.archive_n > 0, .fresh = true, .send = r->config.send };
+}
+
+static enum verdict finish_verdict(struct run *r, struct plan *p, struct err *e)
+{
+        enum verdict v;
+
+        hand_handler_begins(r->config.limits.cpu);
+        v = r->script->finish(r->script->ctx, p, e);
+        while (v == RUN_WAIT) { /* nothing else is going on: here and now */
+                p->wait(p->wait_arg);
+                v = r->script->resume(r->script->ctx, p, e);
+        }
+        hand_handler_ends();
+        return v;
+}
+
+static bool carry_finish(struct run *r, struct item *it, struct err *e)
+{
+        struct item *items[1] = { it };
+        bool retry, ok;
+
+        if (!commit_stage(&r->committer, it, e))
+                return false;
+        ok = commit_batch(&r->committer, items, 1, &retry, e) == 1;
+        if (!ok)
+                commit_drop(&r->committer, it);
+        return ok && e->code == ERR_NONE;
+}
+
 void run_finish(struct run *r)
 {
-        static struct guard guard; /* on_finish speaks once a run: the guard of a fresh account's run */
-        struct item it = { .guard = &guard, .spool_fd = -1 }, *items[1] = { &it };
+        struct guard guard = finish_guard(r);
+        struct item it = { .guard = &guard, .spool_fd = -1 };
         struct err e = { 0 };
-        bool retry;
 
         if (!r->script->finish || r->ending)
                 return;
-        guard.send = r->config.send;
         it.plan = plan_new(NULL, NULL);
         if (!it.plan) {
                 err_nomem(&e);
@@ -277,21 +354,17 @@ void run_finish(struct run *r)
                 return;
         }
         it.plan->run = r;
-        hand_handler_begins(r->config.limits.cpu);
-        if (r->script->finish(r->script->ctx, it.plan, &e) == RUN_FAIL) {
+        if (finish_verdict(r, it.plan, &e) == RUN_FAIL) {
                 err_in(&e, "on_finish");
                 r->result.worst = e.code;
                 log_error("%s", e.text);
-        } else if (r->config.dry) {
-                run_tell(r, &(struct run_event){ .kind = EVENT_DECIDED, .plan = it.plan });
-        } else if (!commit_stage(&r->committer, &it, &e) || commit_batch(&r->committer, items, 1, &retry, &e) == 0) {
-                commit_drop(&r->committer, &it);
-                run_end(r, &e);
-        } else {
+        } else if (r->config.dry || carry_finish(r, &it, &e)) {
                 count_effects(r, it.plan);
                 run_tell(r, &(struct run_event){ .kind = EVENT_DECIDED, .plan = it.plan });
+        } else {
+                err_in(&e, "carrying out what on_finish has decided");
+                run_end(r, &e);
         }
-        hand_handler_ends();
         if (r->script->release)
                 r->script->release(r->script->ctx, it.plan);
         plan_free(it.plan);

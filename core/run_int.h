@@ -1,4 +1,4 @@
-/* The run's inside, shared by run.c, run_lane.c and run_store.c. */
+/* The run's inside, shared by run*.c and held.c. */
 #ifndef CORE_RUN_INT_H
 #define CORE_RUN_INT_H
 
@@ -11,6 +11,12 @@ enum event_kind { GOT_MESSAGE, GOT_WAKE, GOT_STAGED, GOT_CARRIED, GOT_INPUT_END,
 struct event {
         enum event_kind kind;
         void *what; /* job, job, job, batch, lane, lane */
+};
+
+/* A message that killed a worker of this run. */
+struct crash {
+        const char *text;
+        bool counted;            /* it has been held because of that already */
 };
 
 /* One message from arrival to its outcome. */
@@ -27,6 +33,8 @@ struct job {
         bool staged, failed;     /* staging has ended; and how */
         struct err error;        /* staging's */
         unsigned redone;         /* times it was decided again */
+        const struct crash *crash;
+        bool stale;              /* it waits for a child, and what it has seen was undone: to be decided again */
 };
 
 /* Decided jobs in order; at most one batch is open and one is being carried out. */
@@ -35,7 +43,8 @@ struct batch {
         struct run *run;
         struct job *first, *last;
         size_t n, bytes, unstaged;
-        bool closed, sent;
+        bool closed;
+        bool undone;             /* decided on what is undone: all of it is to be decided again */
         size_t committed;        /* set by the carrying thread */
         bool retry;
         struct err error;
@@ -53,13 +62,20 @@ struct lane {
         struct thread *thread;
         struct root *root;
         bool has_held;           /* an archive with held messages: look each one up */
+        bool resumable;          /* an archive that can be read again */
+        struct resume resume;    /* its messages up to this one were settled before; number 0: none */
+        bool cut_off;            /* a run over it was, and nobody says how to go on */
+        /* the lane's thread, until it has ended */
+        struct err error;        /* of the source; ERR_NONE when it went well */
+        bool reached_end;        /* all of the source was read; or as much as --limit says: */
+        bool limited;
+        uint64_t read;           /* number of the archive's message read last */
         /* main thread */
         struct job *first, *last; /* arrived, not decided */
-        bool waiting;            /* its message in hand waits for a child */
+        struct job *waiting;     /* its message in hand waits for a child */
         bool input_ended;        /* nothing comes until what came is settled */
         bool ended;
-        struct err error;        /* of the source; ERR_NONE when it went well */
-        uint64_t resume_number;  /* an archive's messages up to this one were settled before */
+        uint64_t undone;         /* messages of which nothing came */
         /* shared, under run->mutex */
         struct outcome *outcomes;
         size_t outcome_n, outcome_cap;
@@ -87,7 +103,7 @@ struct run {
         struct queue *events;
         struct pool *pool, *waits, *carrier;
         char *tmp_dir;
-        struct map *crashed;     /* what killed the last worker */
+        struct map *crashed;     /* what killed workers of this run: key -> struct crash. Not changed once lanes run */
         /* budget of bytes in flight */
         pthread_mutex_t mutex;
         pthread_cond_t room;
@@ -99,13 +115,18 @@ struct run {
         bool ending;             /* the machine failed, or a stop: nothing more is decided */
         struct map *dry_changes; /* a dry run's stores */
         int64_t last_input_ms, last_progress_ms;
-        size_t waiting_n;        /* lanes whose message waits */
+        size_t waiting_n, stale_n; /* lanes whose message waits; of them, those with a stale one */
+        size_t turn;             /* the lane that is next */
         struct err error;        /* why the run ends early */
         struct run_result result;
 };
 
+/* run_open.c */
+bool lanes_open(struct run *r, struct err *e) MUST_CHECK;
+/* At the end: archives that were read to theirs lose their mark; the others have theirs. */
+bool lanes_leave_marks(struct run *r, struct err *e) MUST_CHECK;
+
 /* run_lane.c */
-bool lanes_open(struct run *r, struct err *e);
 bool lane_start(struct lane *l, struct err *e);
 void lane_close(struct lane *l);
 void lane_outcome(struct lane *l, const struct outcome *o, size_t cost); /* main thread: the job is over */
@@ -121,6 +142,7 @@ void job_hold(struct job *j, const struct err *why, bool attempt); /* marks it a
 void job_settled(struct run *r, struct job *j);      /* committed: told, counted, over */
 void job_over(struct run *r, struct job *j, enum outcome_kind kind); /* its source hears, it is freed */
 void job_forget_plan(struct run *r, struct job *j);  /* the plan goes, the message stays */
+const struct crash *run_crash(const struct run *r, struct str account, const struct origin *o); /* any thread */
 void run_finish(struct run *r);                      /* on_finish */
 
 /* run_carry.c */
@@ -128,6 +150,9 @@ void job_stage(struct run *r, struct job *j);        /* into the open batch, and
 void run_advance(struct run *r);                     /* closes and sends the open batch when it is due */
 void batch_carried(struct run *r, struct batch *b);
 void run_redo(struct run *r);
+bool ends_fetching(const struct err *e);              /* the disk is full or broken: the run ends */
+bool is_of_machine(const struct err *e);              /* no attempt: the script is not to blame */
+void redo_put(struct run *r, struct job *j);         /* the last to be decided again */
 
 /* run.c */
 void run_end(struct run *r, const struct err *e);    /* nothing more is decided; e may be NULL (a stop) */

@@ -1,20 +1,15 @@
 /* Lanes: one thread a source, a budget of bytes in flight, and the way outcomes come back to the source. */
-#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "core/log.h"
-#include "core/map.h"
 #include "core/mem.h"
-#include "core/pop3.h"
 #include "core/run_int.h"
 #include "core/supervise.h"
-#include "core/sys.h"
 
 enum {
-        FILE_COST = 64 << 10,              /* what a message in a file counts: buffers and parsed pieces */
-        OVERHEAD = 12 << 10,               /* what any message costs beside its bytes: its facts, its plan, its job */
-        CLOCK_LEAP = 90 * 24 * 60 * 60,    /* W20: seconds forward since the last run that are not believed */
+        FILE_COST = 64 << 10, /* what a message in a file counts: buffers and parsed pieces */
+        OVERHEAD = 12 << 10,  /* what any message costs beside its bytes: its facts, its plan, its job */
 };
 
 /* ---- the source's thread ---- */
@@ -86,14 +81,17 @@ static bool parse(struct lane *l, struct message *m, struct err *e)
         return ok || err_in(e, "message %llu of %.*s", (unsigned long long)o->number, STR_FMT(o->source));
 }
 
-static bool give(struct lane *l, struct source *s, struct message *m, struct err *e)
+static bool has_number(const struct lane *l, const struct source *s)
+{
+        return l->resumable && s == l->source;
+}
+
+static bool give(struct lane *l, struct source *s, struct message *m, const struct crash *crash, struct err *e)
 {
         struct job *j = mem_zero(sizeof *j);
 
-        if (!j) {
-                message_free(m);
+        if (!j)
                 return err_nomem(e);
-        }
         j->event = (struct event){ GOT_MESSAGE, j };
         j->run = l->run;
         j->lane = l;
@@ -103,54 +101,131 @@ static bool give(struct lane *l, struct source *s, struct message *m, struct err
         j->item.guard = &l->guard;
         j->item.account = l->la.id;
         j->item.spool_fd = -1;
+        j->item.number = has_number(l, s) ? message_origin(m)->number : 0;
+        j->crash = crash;
+        j->item.crashed = crash != NULL;
         take_room(l, j->cost);
         if (queue_post(l->run->events, &j->event))
                 return true;
-        lane_outcome(l, &(struct outcome){ .number = message_origin(m)->number, .kind = OUTCOME_UNDONE }, j->cost);
-        message_free(m);
+        pthread_mutex_lock(&l->run->mutex);
+        l->run->in_flight -= j->cost;
+        l->in_flight -= j->cost;
+        l->outstanding--;
+        pthread_mutex_unlock(&l->run->mutex);
         mem_free(j);
         return err_nomem(e);
 }
 
-static bool read_source(struct lane *l, struct source *s, struct err *e)
+/* One message to the main thread. One that killed a worker is not looked at again: it goes on its way unparsed, to be held. */
+static bool pass_on(struct lane *l, struct source *s, struct message *m, struct err *e)
 {
-        uint64_t given = 0, limit = l->run->config.limit;
+        const struct crash *crash = run_crash(l->run, l->la.name, message_origin(m));
+        struct outcome o = { .number = message_origin(m)->number, .kind = OUTCOME_UNDONE };
 
-        while (!limit || given < limit) {
-                struct message *m;
+        if ((crash || parse(l, m, e)) && give(l, s, m, crash, e))
+                return true;
+        s->ops->settle(s, &o, 1);
+        message_free(m);
+        return false;
+}
+
+/* What names a message while its flags change and it moves from new/ to cur/. */
+static struct str lasting_name(struct str uid)
+{
+        uid = str_from(uid, str_rfind(uid, '/') == uid.n ? 0 : str_rfind(uid, '/') + 1);
+        return str_first(uid, str_find(uid, ':'));
+}
+
+static bool has_changed(const struct lane *l, struct err *e)
+{
+        return err_set(e, ERR_USAGE, "%.*s has changed since the run that was cut off after message %llu: only --from-start is possible",
+                       STR_FMT(l->source->name), (unsigned long long)l->resume.number);
+}
+
+/* Settled by the run that was cut off? *skip tells. The last of them must be the one that it was then, or the count means nothing. */
+static bool was_settled(const struct lane *l, const struct source *s, const struct message *m, bool *skip, struct err *e)
+{
+        const struct origin *o = message_origin(m);
+
+        *skip = has_number(l, s) && o->number <= l->resume.number;
+        if (!*skip || o->number < l->resume.number || str_eq(lasting_name(o->uid), lasting_name(l->resume.uid)))
+                return true;
+        return has_changed(l, e);
+}
+
+/* *m NULL: the end of what is wanted. */
+static bool next_wanted(struct lane *l, struct source *s, struct message **m, struct err *e)
+{
+        bool skip;
+
+        do {
+                uint64_t number = 0;
 
                 settle_what_came(l, s);
-                if (!s->ops->next(s, &m, e))
+                if (!s->ops->next(s, m, e))
                         return false;
-                if (!m)
+                if (*m)
+                        number = message_origin(*m)->number;
+                else if (has_number(l, s) && l->read < l->resume.number && !atomic_load(&s->stop))
+                        return has_changed(l, e);
+                if (!*m)
                         return true;
-                if (message_origin(m)->number <= l->resume_number && s == l->source && s->archive) {
-                        message_free(m);
-                        continue;
-                }
-                if (!parse(l, m, e)) {
-                        message_free(m);
+                if (s == l->source)
+                        l->read = number;
+                if (!was_settled(l, s, *m, &skip, e)) {
+                        message_free(*m);
                         return false;
                 }
-                if (!give(l, s, m, e))
-                        return false;
-                given++;
-        }
+                if (skip)
+                        message_free(*m);
+        } while (skip);
         return true;
 }
 
-/* The first failure is the one that is told: what goes wrong in the farewell follows from it. */
+static bool read_source(struct lane *l, struct source *s, struct err *e)
+{
+        uint64_t limit = l->run->config.limit;
+        struct message *m;
+
+        for (uint64_t given = 0;; given++) {
+                if (limit && given == limit && !has_number(l, s))
+                        return true; /* an account's source counts, too */
+                if (!next_wanted(l, s, &m, e))
+                        return false;
+                if (!m) {
+                        l->reached_end = s == l->source && !atomic_load(&s->stop);
+                        return true;
+                }
+                if (limit && given == limit) { /* an archive that ends just here has been read to its end */
+                        l->limited = true;
+                        message_free(m);
+                        return true;
+                }
+                if (!pass_on(l, s, m, e))
+                        return false;
+        }
+}
+
+/* The first failure is the one that is told: what goes wrong in the farewell follows from it. Asked to stop, a source may say so as a
+ * failure; it is none. */
 static void run_source(struct lane *l, struct source *s)
 {
-        struct err later = { 0 }, *e = l->error.code == ERR_NONE ? &l->error : &later;
+        struct err e = { 0 }, later = { 0 };
+        bool ok = read_source(l, s, &e) || (e.code == ERR_STOPPED && atomic_load(&s->stop));
 
-        if (!read_source(l, s, e))
-                e = &later;
         /* Without memory for this word the open batch closes a little later, by its time. */
         (void)!queue_post(l->run->events, &l->input_event);
         wait_for_outcomes(l, s);
-        if (!s->ops->finish(s, e) && e == &later)
+        if (!s->ops->finish(s, &later) && ok) {
+                ok = false;
+                e = later;
+        } else if (later.code != ERR_NONE && !ok) {
                 log_info("%.*s: %s", STR_FMT(s->name), later.text);
+        }
+        if (!ok && l->error.code == ERR_NONE)
+                l->error = e;
+        else if (!ok)
+                log_error("%s", e.text);
 }
 
 static void lane_main(void *arg)
@@ -163,7 +238,7 @@ static void lane_main(void *arg)
                 run_source(l, l->source);
         l->event = (struct event){ GOT_LANE_END, l };
         if (!queue_post(l->run->events, &l->event))
-                log_error("%.*s: out of memory", STR_FMT(l->la.name));
+                abort(); /* the run would wait for this end for ever: better the supervisor's word for it */
 }
 
 bool lane_start(struct lane *l, struct err *e)
@@ -243,131 +318,5 @@ void lane_close(struct lane *l)
         if (l->lock >= 0)
                 close(l->lock);
         mem_free(l->outcomes);
-}
-
-/* ---- opening ---- */
-
-static struct str mailbox_of(struct run *r, const struct account *a)
-{
-        return arena_printf(r->arena, "%.*s@%.*s:%u", STR_FMT(a->user), STR_FMT(a->host), a->port);
-}
-
-/* W20: ages are measured by the wall clock, so a clock that jumped must not delete or forget anything. */
-static bool clock_jumped(struct run *r, struct lane *l)
-{
-        int64_t last = l->la.last_run, now = r->config.now;
-
-        if (!last || (now >= last && now - last <= CLOCK_LEAP))
-                return false;
-        log_warn("%.*s: the clock has gone %s since the last run; this run deletes nothing by age and forgets nothing",
-                 STR_FMT(l->la.name), now < last ? "back" : "forward by more than 90 days");
-        return true;
-}
-
-static void add_source(struct run *r, struct source *s)
-{
-        if (s)
-                r->sources[r->source_n++] = s;
-}
-
-static bool open_spool(struct run *r, struct lane *l, struct err *e)
-{
-        l->spool = held_open(r->ledger, l->la.id, l->la.name, l->account, r->config.script_hash, r->config.failed, &r->config.limits, e);
-        return l->spool != NULL;
-}
-
-static bool open_account(struct run *r, struct lane *l, struct account *a, struct err *e)
-{
-        struct pop3_options o = { .dry = r->config.dry, .again = r->config.again, .limit = r->config.limit, .now = r->config.now };
-        struct str mailbox = mailbox_of(r, a);
-
-        l->account = a;
-        if (!mailbox.p)
-                return err_nomem(e);
-        if (!r->config.dry && (l->lock = ledger_lock(r->ledger, mailbox, e)) < 0)
-                return false;
-        if (!ledger_account(r->ledger, a->name, mailbox, &l->la, r->arena, e))
-                return false;
-        l->la.name = a->name;
-        l->guard = (struct guard){ .fresh = l->la.fresh, .send = r->config.send };
-        o.no_age = clock_jumped(r, l);
-        if (!open_spool(r, l, e))
-                return false;
-        if (!r->config.failed) {
-                l->source = pop3_source(a, &l->la, r->ledger, &r->config.limits, r->tmp_dir, &o, e);
-                if (!l->source)
-                        return false;
-        }
-        l->la.last_run = r->config.now;
-        return r->config.dry || ledger_account_save(r->ledger, &l->la, e);
-}
-
-/* An archive is known to the state by its absolute path; standard input by "-". */
-static struct str archive_key(struct run *r, struct str path)
-{
-        char *name = arena_dup(r->arena, path.p, path.n), *full = name && strcmp(name, "-") != 0 ? realpath(name, NULL) : NULL;
-        struct str out = full ? arena_str(r->arena, str_of(full)) : arena_str(r->arena, path);
-
-        free(full);
-        return out;
-}
-
-static bool open_archive(struct run *r, struct lane *l, struct str path, struct err *e)
-{
-        struct str key = archive_key(r, path);
-        uint64_t held = 0;
-
-        if (!key.p)
-                return err_nomem(e);
-        if (!ledger_account(r->ledger, key, STR(""), &l->la, r->arena, e) ||
-            !ledger_marks_count(r->ledger, l->la.id, 1u << MARK_HELD | 1u << MARK_QUARANTINED, &held, e))
-                return false;
-        l->la.name = key;
-        l->guard = (struct guard){ .archive = true, .send = r->config.send };
-        l->has_held = held > 0;
-        if (r->config.failed)
-                return open_spool(r, l, e);
-        l->source = source_open(path, &r->config.limits, r->tmp_dir, e);
-        return l->source != NULL;
-}
-
-/* A source that cannot be opened fails alone: the others run. */
-static void opened(struct run *r, struct lane *l, bool ok, struct str name, struct err *e)
-{
-        if (!ok) {
-                struct run_event ev = { .kind = EVENT_SOURCE_END, .error = e };
-
-                err_in(e, "%.*s", STR_FMT(name));
-                l->ended = true;
-                r->result.sources_failed++;
-                r->result.worst = e->code;
-                log_error("%s", e->text);
-                r->hooks->event(r->hooks->ctx, &ev);
-        }
-        add_source(r, l->spool);
-        add_source(r, l->source);
-}
-
-bool lanes_open(struct run *r, struct err *e)
-{
-        const struct run_config *c = &r->config;
-        size_t n = c->account_n + c->archive_n;
-
-        r->lanes = mem_array(n ? n : 1, sizeof *r->lanes);
-        r->sources = mem_array(2 * n + 1, sizeof(struct source *));
-        if (!r->lanes || !r->sources)
-                return err_nomem(e);
-        r->lane_n = n;
-        for (size_t i = 0; i < n; i++) {
-                struct lane *l = &r->lanes[i];
-                struct err why = { 0 };
-
-                l->run = r;
-                l->lock = -1;
-                if (i < c->account_n)
-                        opened(r, l, open_account(r, l, c->accounts[i], &why), c->accounts[i]->name, &why);
-                else
-                        opened(r, l, open_archive(r, l, c->archives[i - c->account_n], &why), c->archives[i - c->account_n], &why);
-        }
-        return true;
+        buf_free(&l->guard.reached_uid);
 }

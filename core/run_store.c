@@ -44,6 +44,11 @@ static const struct store_change *changed(struct run *r, struct plan *p, struct 
         return c ? c : dry_change(r, store, key);
 }
 
+static bool is_there(const struct run *r, const struct store_change *c)
+{
+        return c->value.p && (!c->expires || c->expires > r->config.now);
+}
+
 bool run_store_get(struct plan *p, struct str store, struct str key, struct str *value, bool *found, struct err *e)
 {
         struct run *r = p->run;
@@ -51,7 +56,7 @@ bool run_store_get(struct plan *p, struct str store, struct str key, struct str 
 
         *value = STR_NONE;
         if (c) {
-                *found = c->value.p && (!c->expires || c->expires > r->config.now);
+                *found = is_there(r, c);
                 if (*found)
                         *value = c->value;
                 return true;
@@ -86,7 +91,7 @@ static void each_plan(struct each *w, const struct plan *p)
 {
         for (const struct store_change *c = p->changes; c; c = c->next)
                 if (str_eq(c->store, w->store))
-                        each_key(w, c->key, c->value);
+                        each_key(w, c->key, is_there(w->r, c) ? c->value : STR_NONE);
 }
 
 static void each_batch(struct each *w, const struct batch *b)
@@ -102,7 +107,7 @@ static bool each_dry(void *ctx, struct str name, void *value)
         const struct store_change *c = value;
 
         if (str_eq(c->store, w->store))
-                each_key(w, c->key, c->value);
+                each_key(w, c->key, is_there(w->r, c) ? c->value : STR_NONE);
         return w->go_on;
 }
 

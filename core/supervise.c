@@ -22,21 +22,24 @@ enum {
         RESTARTS_MAX = 64, /* each costs one message an attempt; a run that needs more has another trouble */
         STEP_MS = 100,     /* how often the supervisor looks at the worker */
         OVERTIME = 3,      /* times its limit of CPU that a handler gets before the worker is ended */
+        DEAD_MAX = 256,    /* messages in hand of dead workers that are remembered; each restart adds one, or a few */
 };
 
-/* One thread's message in hand. The strings are bounded; a UID is at most 512 bytes (limits of POP3 here). */
+/* One thread's message in hand. */
 struct hand {
         atomic_bool taken;
+        bool counted; /* of the dead */
         unsigned occurrence;
         uint32_t account_n, uid_n;
-        char account[256], uid[512], doing[32], why[64];
+        char account[HAND_NAME_MAX], uid[HAND_NAME_MAX], doing[32], why[96];
 };
 
 /* Shared by supervisor and worker, and it outlives each worker. */
 struct watch {
         struct hand hands[HANDS];
-        struct hand dead[HANDS * 2];
+        struct hand dead[DEAD_MAX];
         unsigned dead_n, restarts;
+        atomic_uint killer;                   /* slot + 1 of the thread that died; 0: not known */
         atomic_int_fast32_t handler_tid;      /* 0: no handler runs */
         atomic_int_fast64_t handler_start_us, handler_limit_us;
 };
@@ -110,14 +113,52 @@ bool hand_restarted(void)
         return watch && watch->restarts > 0;
 }
 
-void hand_dead(bool (*f)(void *ctx, struct str account, struct str uid, unsigned occurrence, const char *doing, const char *why), void *ctx)
+void hand_dead(bool (*f)(void *ctx, const struct hand_death *d), void *ctx)
 {
         for (unsigned i = 0; watch && i < watch->dead_n; i++) {
                 const struct hand *h = &watch->dead[i];
+                struct hand_death d = { str_make(h->account, h->account_n), str_make(h->uid, h->uid_n), h->occurrence, h->doing, h->why,
+                                        h->counted };
 
-                if (!f(ctx, str_make(h->account, h->account_n), str_make(h->uid, h->uid_n), h->occurrence, h->doing, h->why))
+                if (!f(ctx, &d))
                         return;
         }
+}
+
+void hand_counted(struct str account, struct str uid, unsigned occurrence)
+{
+        for (unsigned i = 0; watch && i < watch->dead_n; i++) {
+                struct hand *h = &watch->dead[i];
+
+                if (h->occurrence == occurrence && str_eq(str_make(h->account, h->account_n), str_first(account, HAND_NAME_MAX)) &&
+                    str_eq(str_make(h->uid, h->uid_n), str_first(uid, HAND_NAME_MAX)))
+                        h->counted = true;
+        }
+}
+
+/* ---- a worker that is dying says which thread it was ---- */
+
+static const int deadly[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
+static struct sigaction before[sizeof deadly / sizeof *deadly];
+
+/* Then whoever handled it before (a sanitizer, or the system) has it: the instruction that failed fails again, and abort() raises
+ * its signal once more. */
+static void on_death(int sig)
+{
+        unsigned none = 0;
+
+        atomic_compare_exchange_strong(&watch->killer, &none, hand_slot() + 1);
+        for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++)
+                if (deadly[i] == sig)
+                        sigaction(sig, &before[i], NULL);
+}
+
+static void tell_deaths(void)
+{
+        struct sigaction sa = { .sa_handler = on_death, .sa_flags = SA_ONSTACK };
+
+        for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++)
+                sigaction(deadly[i], &sa, &before[i]);
 }
 
 /* ---- the supervisor's side ---- */
@@ -165,25 +206,34 @@ static bool over_time(pid_t worker)
                limit == atomic_load(&watch->handler_limit_us);
 }
 
-/* Keeps what the dead worker had in hand for the next one; returns how many messages that were. */
+static void bury_one(const struct hand *h, const char *why)
+{
+        struct hand *d = &watch->dead[watch->dead_n];
+
+        if (watch->dead_n == DEAD_MAX)
+                return;
+        watch->dead_n++;
+        memcpy(d, h, sizeof *d);
+        d->counted = false;
+        snprintf(d->why, sizeof d->why, "%s", why);
+}
+
+/* Keeps what the dead worker had in hand for the next one; returns how many messages that were. Where it is known which thread died, the
+ * others' messages are innocent. */
 static unsigned bury(const char *why)
 {
-        unsigned n = 0;
+        unsigned n = 0, killer = atomic_load(&watch->killer);
 
         for (unsigned i = 0; i < HANDS; i++) {
                 struct hand *h = &watch->hands[i];
 
-                if (!atomic_load(&h->taken))
-                        continue;
-                n++;
-                if (watch->dead_n < HANDS * 2) {
-                        struct hand *d = &watch->dead[watch->dead_n++];
-
-                        memcpy(d, h, sizeof *d);
-                        snprintf(d->why, sizeof d->why, "%s", why);
+                if (atomic_load(&h->taken) && (!killer || killer == i + 1)) {
+                        bury_one(h, why);
+                        n++;
                 }
                 atomic_store(&h->taken, false);
         }
+        atomic_store(&watch->killer, 0);
         atomic_store(&watch->handler_tid, 0);
         return n;
 }
@@ -195,6 +245,8 @@ static void harden_worker(pid_t supervisor)
                 _exit(EX_TEMPFAIL);
         signal(SIGINT, SIG_IGN); /* the supervisor passes a stop on, once, whatever the terminal sends to the group */
         signal(SIGHUP, SIG_IGN);
+        signal(SIGTERM, SIG_DFL); /* until the worker has a handler of its own: ours would swallow it */
+        tell_deaths();
 }
 
 static pid_t start_worker(int (*worker)(void *ctx), void *ctx, int fds[2])
@@ -226,7 +278,8 @@ static int attend(pid_t pid, struct spawn_server *server, const char **why)
                         passed = (int)signals_seen;
                 }
                 if (over_time(pid)) {
-                        *why = "its handler used three times its CPU limit";
+                        *why = "the worker was ended, its handler used three times its CPU limit";
+                        atomic_store(&watch->killer, 1);
                         kill(pid, SIGKILL);
                         waitpid(pid, &status, 0);
                         return status;

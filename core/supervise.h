@@ -12,15 +12,27 @@
 int supervise(int (*worker)(void *ctx), void *ctx);
 
 /* The worker's side; without a supervisor (unit tests) these do nothing. */
-enum { HANDS = 64 };             /* threads that can hold a message; slot 0 is the main thread */
+enum {
+        HANDS = 1024,            /* threads that can hold a message; slot 0 is the main thread */
+        HAND_NAME_MAX = 1024,    /* bytes of an account and of a UID that are kept */
+};
 void hand_take(unsigned slot, struct str account, struct str uid, unsigned occurrence, const char *doing);
 void hand_drop(unsigned slot);
 unsigned hand_slot(void);        /* this thread's slot */
 /* A handler runs (limit in seconds of CPU): the supervisor ends the worker when this thread uses three times that. */
 void hand_handler_begins(double cpu_limit);
 void hand_handler_ends(void);
-/* True in a worker that was started again; and what its predecessors had in hand when they died. */
+/* True in a worker that was started again; and what its predecessors had in hand when they died: of the thread that died, where that is
+ * known, else of all. counted: hand_counted was called for it. */
 bool hand_restarted(void);
-void hand_dead(bool (*f)(void *ctx, struct str account, struct str uid, unsigned occurrence, const char *doing, const char *why), void *ctx);
+struct hand_death {
+        struct str account, uid;
+        unsigned occurrence;
+        const char *doing, *why;
+        bool counted;
+};
+void hand_dead(bool (*f)(void *ctx, const struct hand_death *d), void *ctx);
+/* The failed attempt has been recorded: a worker that comes after need not do it again. */
+void hand_counted(struct str account, struct str uid, unsigned occurrence);
 
 #endif

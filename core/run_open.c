@@ -1,0 +1,208 @@
+/* Opening the lanes: the account's lock and row, what it holds, its source; an archive's, and where a run that was cut off goes on. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/pop3.h"
+#include "core/run_int.h"
+#include "core/supervise.h"
+
+enum { CLOCK_LEAP = 90 * 24 * 60 * 60 }; /* W20: seconds forward since the last run that are not believed */
+
+static struct str mailbox_of(struct run *r, const struct account *a)
+{
+        return arena_printf(r->arena, "%.*s@%.*s:%u", STR_FMT(a->user), STR_FMT(a->host), a->port);
+}
+
+/* W20: ages are measured by the wall clock, so a clock that jumped must not delete or forget anything. */
+static bool clock_jumped(struct run *r, struct lane *l)
+{
+        int64_t last = l->la.last_run, now = r->config.now;
+
+        if (!last || (now >= last && now - last <= CLOCK_LEAP))
+                return false;
+        log_warn("%.*s: the clock has gone %s since the last run; this run deletes nothing by age and forgets nothing",
+                 STR_FMT(l->la.name), now < last ? "back" : "forward by more than 90 days");
+        return true;
+}
+
+static void add_source(struct run *r, struct source *s)
+{
+        if (s)
+                r->sources[r->source_n++] = s;
+}
+
+static bool open_spool(struct run *r, struct lane *l, struct err *e)
+{
+        l->spool = held_open(r->ledger, l->la.id, l->la.name, l->account, r->config.script_hash, r->config.failed, &r->config.limits, e);
+        return l->spool != NULL;
+}
+
+static bool open_account(struct run *r, struct lane *l, struct account *a, struct err *e)
+{
+        struct pop3_options o = { .dry = r->config.dry, .again = r->config.again, .limit = r->config.limit, .now = r->config.now };
+        struct str mailbox = mailbox_of(r, a);
+
+        l->account = a;
+        if (!mailbox.p)
+                return err_nomem(e);
+        if (!r->config.dry && (l->lock = ledger_lock(r->ledger, mailbox, e)) < 0)
+                return false;
+        if (!ledger_account(r->ledger, a->name, mailbox, &l->la, r->arena, e))
+                return false;
+        l->la.name = a->name;
+        l->guard = (struct guard){ .fresh = l->la.fresh, .send = r->config.send };
+        o.no_age = clock_jumped(r, l);
+        if (!open_spool(r, l, e))
+                return false;
+        if (!r->config.failed) {
+                l->source = pop3_source(a, &l->la, r->ledger, &r->config.limits, r->tmp_dir, &o, e);
+                if (!l->source)
+                        return false;
+        }
+        l->la.last_run = r->config.now;
+        return r->config.dry || ledger_account_save(r->ledger, &l->la, e);
+}
+
+/* An archive is known to the state by its absolute path; standard input by "-". */
+static struct str archive_key(struct run *r, struct str path)
+{
+        char *name = arena_dup(r->arena, path.p, path.n), *full = name && strcmp(name, "-") != 0 ? realpath(name, NULL) : NULL;
+        struct str out = full ? arena_str(r->arena, str_of(full)) : arena_str(r->arena, path);
+
+        free(full);
+        return out;
+}
+
+static bool was_cut_off(struct lane *l, struct str path, uint64_t number, struct err *e)
+{
+        l->cut_off = true;
+        return err_set(e, ERR_USAGE, "a run over %.*s was cut off after message %llu: --resume goes on behind it, --from-start begins again",
+                       STR_FMT(path), (unsigned long long)number);
+}
+
+/* The mark of a run that did not reach the end. One that ended at its limit forbids nothing. A worker that was started again within a run goes on behind it, whatever that run was told. */
+static bool find_resume(struct run *r, struct lane *l, struct str path, struct err *e)
+{
+        struct resume mark;
+        bool found;
+
+        if (!ledger_resume_get(r->ledger, l->la.id, &mark, &found, r->arena, e))
+                return false;
+        if (!found)
+                return true;
+        if (r->config.resume || hand_restarted()) {
+                l->resume = mark;
+                return true;
+        }
+        if (r->config.dry)
+                return true; /* a rehearsal of all of it */
+        return r->config.from_start || mark.limited ? ledger_resume_clear(r->ledger, l->la.id, e) : was_cut_off(l, path, mark.number, e);
+}
+
+static bool open_archive(struct run *r, struct lane *l, struct str path, struct err *e)
+{
+        struct str key = archive_key(r, path);
+        uint64_t held = 0;
+
+        if (!key.p)
+                return err_nomem(e);
+        l->resumable = !str_eq(path, STR("-"));
+        if (!l->resumable && hand_restarted())
+                return err_set(e, ERR_IO, "what the worker that died had read of it is lost to this run: give it again");
+        if (!ledger_account(r->ledger, key, STR(""), &l->la, r->arena, e) ||
+            !ledger_marks_count(r->ledger, l->la.id, 1u << MARK_HELD | 1u << MARK_QUARANTINED, &held, e))
+                return false;
+        l->la.name = key;
+        l->guard = (struct guard){ .archive = true, .send = r->config.send };
+        l->has_held = held > 0;
+        if (r->config.failed)
+                return open_spool(r, l, e);
+        if (l->resumable && !find_resume(r, l, path, e))
+                return false;
+        l->source = source_open(path, &r->config.limits, r->tmp_dir, e);
+        return l->source != NULL;
+}
+
+/* A source that cannot be opened fails alone: the others run. */
+static void opened(struct run *r, struct lane *l, bool ok, struct str name, struct err *e)
+{
+        if (!ok) {
+                struct run_event ev = { .kind = EVENT_SOURCE_END, .error = e };
+
+                err_in(e, "%.*s", STR_FMT(name));
+                l->ended = true;
+                r->result.sources_failed++;
+                r->result.worst = e->code;
+                log_error("%s", e->text);
+                r->hooks->event(r->hooks->ctx, &ev);
+        }
+        add_source(r, l->spool);
+        add_source(r, l->source);
+}
+
+static bool open_lane(struct run *r, size_t i, struct err *e)
+{
+        const struct run_config *c = &r->config;
+        struct lane *l = &r->lanes[i];
+        struct err why = { 0 };
+        bool ok;
+
+        l->run = r;
+        l->lock = -1;
+        if (i < c->account_n) {
+                opened(r, l, open_account(r, l, c->accounts[i], &why), c->accounts[i]->name, &why);
+                return true;
+        }
+        i -= c->account_n;
+        ok = open_archive(r, l, c->archives[i], &why);
+        if (l->cut_off)
+                *e = why;
+        else
+                opened(r, l, ok, c->archives[i], &why);
+        return !l->cut_off;
+}
+
+bool lanes_open(struct run *r, struct err *e)
+{
+        size_t n = r->config.account_n + r->config.archive_n;
+
+        r->lanes = mem_array(n ? n : 1, sizeof *r->lanes);
+        r->sources = mem_array(2 * n + 1, sizeof(struct source *));
+        if (!r->lanes || !r->sources)
+                return err_nomem(e);
+        for (; r->lane_n < n; r->lane_n++)
+                if (!open_lane(r, r->lane_n, e)) {
+                        r->lane_n++; /* what it has opened is closed with the others */
+                        return false;
+                }
+        return true;
+}
+
+/* An archive read to its end has no mark; not as each ends: a worker that dies while others go on would begin anew with those that were
+ * done. Nor when the run fails: whoever starts it again does not want all of it twice. */
+static bool leave_mark(struct run *r, struct lane *l, struct err *e)
+{
+        if (!l->resumable || l->la.id < 0)
+                return true;
+        if (l->reached_end && !l->undone && r->error.code == ERR_NONE)
+                return ledger_resume_clear(r->ledger, l->la.id, e);
+        if (!commit_reached(&r->committer, l->la.id, &l->guard, e))
+                return false;
+        return !l->limited || l->undone || r->error.code != ERR_NONE || ledger_resume_limited(r->ledger, l->la.id, e);
+}
+
+bool lanes_leave_marks(struct run *r, struct err *e)
+{
+        if (r->config.archive_n == 0 || r->config.failed)
+                return true;
+        if (!ledger_begin(r->ledger, e))
+                return false;
+        for (size_t i = 0; i < r->lane_n; i++)
+                if (!leave_mark(r, &r->lanes[i], e)) {
+                        ledger_rollback(r->ledger);
+                        return false;
+                }
+        return ledger_commit(r->ledger, e);
+}
