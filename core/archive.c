@@ -4,9 +4,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "core/fromline.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/sys.h"
+
+enum { LINES_MAX = 200 }; /* of a header that are searched for a known field */
 
 bool archive_init(struct archive *a, const struct source_ops *ops, struct str name, const struct limits *lim, const char *tmp_dir,
                   struct err *e)
@@ -30,14 +33,32 @@ void archive_close(struct archive *a)
         slurp_close(&a->in);
         mem_free(a->name);
         mem_free(a->tmp_dir);
+        mem_free(a->place);
+}
+
+static struct message *make(struct archive *a, struct range r, struct origin *o, struct err *e)
+{
+        struct buf uid = BUF_INIT;
+        struct message *m = NULL;
+
+        o->number = a->number + 1;
+        o->fetched = sys_now();
+        if (a->place && o->uid.p) {
+                buf_printf(&uid, "%s:", a->place);
+                buf_add_str(&uid, o->uid);
+                o->uid = buf_str(&uid);
+        } else if (a->place)
+                o->uid = str_of(a->place);
+        if (buf_ok(&uid, e))
+                m = message_new(r, o, &a->lim, e);
+        buf_free(&uid);
+        backing_unref(r.in);
+        return m;
 }
 
 bool archive_give(struct archive *a, struct range r, struct origin *o, struct message **out, struct err *e)
 {
-        o->number = a->number + 1;
-        o->fetched = sys_now();
-        *out = message_new(r, o, &a->lim, e);
-        backing_unref(r.in);
+        *out = make(a, r, o, e);
         if (!*out)
                 return false;
         a->number++;
@@ -99,9 +120,57 @@ char *archive_path(const struct archive *a, struct str path)
         return p;
 }
 
+bool archive_enter(struct archive *a, struct source *s, struct str place, struct err *e)
+{
+        struct archive *in = (struct archive *)s;
+        size_t before = a->place ? strlen(a->place) : 0, n = before + (before && place.n) + place.n;
+
+        if (!in)
+                return false;
+        a->within = in;
+        in->outer = a;
+        in->number = a->number;
+        if (n == 0)
+                return true;
+        if (!(in->place = mem_alloc(n + 1))) {
+                archive_leave(a);
+                return err_nomem(e);
+        }
+        memcpy(in->place, a->place ? a->place : "", before);
+        in->place[before] = ':';
+        memcpy(in->place + n - place.n, place.p ? place.p : "", place.n);
+        in->place[n] = '\0';
+        return true;
+}
+
+bool archive_within_next(struct archive *a, struct message **out, struct err *e)
+{
+        if (!a->within->base.ops->next(&a->within->base, out, e))
+                return false;
+        if (!*out)
+                archive_leave(a);
+        return true;
+}
+
+void archive_leave(struct archive *a)
+{
+        struct archive *in = a->within;
+
+        if (!in)
+                return;
+        a->number = in->number;
+        a->unread += in->unread;
+        atomic_fetch_add(&a->base.skipped, atomic_load(&in->base.skipped));
+        a->within = NULL;
+        source_free(&in->base);
+}
+
 bool archive_stopped(const struct archive *a)
 {
-        return atomic_load_explicit(&a->base.stop, memory_order_relaxed);
+        for (; a; a = a->outer)
+                if (atomic_load_explicit(&a->base.stop, memory_order_relaxed))
+                        return true;
+        return false;
 }
 
 void archive_settle(struct source *s, const struct outcome *o, size_t n)
@@ -129,4 +198,45 @@ bool archive_begins_mbox(struct str head, size_t *at)
                 rest = str_from(rest, *rest.p == '\n' ? 1 : 2);
         *at = head.n - rest.n;
         return str_starts(rest, STR("From "));
+}
+
+static bool is_known_field(struct str line)
+{
+        static const char *const known[] = { "From", "To", "Date", "Subject", "Message-ID", "Received", "Return-Path", "Delivered-To",
+                                             "MIME-Version", "Content-Type", "Cc", "Reply-To", "Sender" };
+        struct str name = str_trim_right(str_first(line, str_find(line, ':')));
+
+        for (size_t i = 0; name.n < line.n && i < sizeof known / sizeof *known; i++)
+                if (str_eq_nocase(name, str_of(known[i])))
+                        return true;
+        return false;
+}
+
+bool archive_is_mail(struct str head)
+{
+        if (str_starts(head, STR("\xef\xbb\xbf")))
+                head = str_from(head, 3);
+        for (int i = 0; i < LINES_MAX && head.n > 0; i++) {
+                struct str line = str_take_line(&head);
+
+                if (line.n == 0)
+                        return false;
+                if (is_known_field(line))
+                        return true;
+                if (!ascii_is_blank(*line.p) && str_find(line, ':') == line.n && !str_starts(line, STR("From ")) &&
+                    !str_starts(line, STR(">From ")))
+                        return false;
+        }
+        return false;
+}
+
+bool archive_is_mbox(struct str head)
+{
+        struct fromline from;
+        size_t at;
+
+        if (!archive_begins_mbox(head, &at))
+                return false;
+        head = str_from(head, at);
+        return fromline_parse(str_first(str_take_line(&head), FROMLINE_MAX), &from) && (from.dated || from.bare);
 }

@@ -1,7 +1,8 @@
-/* What the sources that are archives share. Private to mbox.c, maildir.c, eml.c and source.c. */
+/* What the sources that are archives share. Private to them. */
 #ifndef CORE_ARCHIVE_H
 #define CORE_ARCHIVE_H
 
+#include "core/buf.h"
 #include "core/gather.h"
 #include "core/source.h"
 
@@ -14,6 +15,9 @@ struct archive {
         struct gather gather;
         uint64_t number;     /* messages given so far */
         uint64_t unread;     /* entries that could not be read: finish fails because of them */
+        struct archive *within; /* a file or a member that is itself an archive, while it is read */
+        struct archive *outer;  /* of what is within: the other one */
+        char *place;         /* where it lies in the outer one: stands before every uid, since uids are told apart in all of it */
 };
 
 /* a lies in cleared memory. False when out of memory; archive_close is due in any case. */
@@ -30,6 +34,11 @@ bool archive_open_file(struct archive *a, int dir, struct str path, int64_t *tim
 bool archive_pass_over(struct archive *a, struct str path, const struct err *e) MUST_CHECK;
 /* "archive/path", for origin.source; the caller frees it. NULL when out of memory. */
 char *archive_path(const struct archive *a, struct str path) MUST_CHECK;
+/* s, which lies at `place` in a ({NULL,0}: it is all of it), is read from now on, and numbers go on in it. s NULL: opening it has
+ * failed, and so does this. next gives its messages, and leaves it at its end; after a failure archive_leave is the caller's. */
+bool archive_enter(struct archive *a, struct source *s, struct str place, struct err *e) MUST_CHECK;
+bool archive_within_next(struct archive *a, struct message **out, struct err *e) MUST_CHECK;
+void archive_leave(struct archive *a);
 bool archive_stopped(const struct archive *a);
 /* For source_ops: an archive is only read. */
 void archive_settle(struct source *s, const struct outcome *o, size_t n);
@@ -38,6 +47,14 @@ bool archive_finish(struct source *s, struct err *e);
 /* Doors for an input whose beginning has been looked at. They own what is in *in, also when they fail. */
 struct source *mbox_from(struct slurp *in, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
 struct source *eml_from(struct slurp *in, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
+struct source *bundle_from(struct slurp *in, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
+/* Whether a file that begins so is an mbox, or a message: by a From_ line that has a right shape, by a field that mail has. */
+bool archive_is_mbox(struct str head);
+bool archive_is_mail(struct str head);
+/* The letters behind ":2," in a Maildir file's name, sorted, each once. */
+struct str maildir_flags(struct str file, char out[27]);
+/* The name of the folder at path: ".Archive.2024" and "Archive/2024" are both Archive/2024. */
+bool maildir_folder(struct str path, struct buf *out, struct err *e) MUST_CHECK;
 /* Where the text begins behind a byte order mark and, for an mbox, blank lines; true when it begins with "From ". */
 bool archive_begins_mbox(struct str head, size_t *at);
 /* One message: a byte order mark and a From_ line in front of it are left out. */

@@ -1,20 +1,19 @@
 /* A folder of messages, one a file, with the folders below it. Which files are messages: those named *.eml whatever is in them, and of
  * the others those that begin with a header that mail has (something between "From:" and "MIME-Version:" in the first block). A file
- * that begins with a From_ line is read as the mbox it is, unless it is named *.eml. Anything else is counted as skipped. Names with a
+ * that begins with a From_ line is read as the mbox it is, what is compressed or packed is opened, unless it is named *.eml. Anything else is counted as skipped. Names with a
  * leading dot are not looked at; symbolic links and whatever is no regular file are left out with a warning. */
 #include <dirent.h>
 #include <unistd.h>
 
 #include "core/archive.h"
-#include "core/fromline.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/namelist.h"
+#include "core/unbundle.h"
 
 enum {
         DEPTH_MAX = 64,    /* nested folders */
         PATH_BYTES = 4095, /* Linux opens no longer one */
-        LINES_MAX = 200,   /* of a header that are searched for a known field */
 };
 
 struct folder {
@@ -23,7 +22,6 @@ struct folder {
         struct namelist dirs;   /* directories to look through; every path here begins with '/' */
         struct namelist files;
         size_t file;         /* the next one */
-        struct archive *mbox; /* a file that is an mbox, while it is read */
 };
 
 struct look {
@@ -91,82 +89,31 @@ static bool find_files(struct folder *f, struct err *e)
         return namelist_sort(&f->files, e);
 }
 
-static bool is_known_field(struct str line)
+static bool begin_archive(struct folder *f, struct str path, struct str name, bool bundle, struct err *e)
 {
-        static const char *const known[] = { "From", "To", "Date", "Subject", "Message-ID", "Received", "Return-Path", "Delivered-To",
-                                             "MIME-Version", "Content-Type", "Cc", "Reply-To", "Sender" };
-        struct str name = str_trim_right(str_first(line, str_find(line, ':')));
+        struct source *s = bundle ? bundle_from(&f->a.in, name, &f->a.lim, f->a.tmp_dir, e)
+                                  : mbox_from(&f->a.in, name, &f->a.lim, f->a.tmp_dir, e);
 
-        for (size_t i = 0; name.n < line.n && i < sizeof known / sizeof *known; i++)
-                if (str_eq_nocase(name, str_of(known[i])))
-                        return true;
-        return false;
+        return archive_enter(&f->a, s, path, e);
 }
 
-static bool looks_like_mail(struct str head)
+static bool next_within(struct folder *f, struct message **out, struct err *e)
 {
-        if (str_starts(head, STR("\xef\xbb\xbf")))
-                head = str_from(head, 3);
-        for (int i = 0; i < LINES_MAX && head.n > 0; i++) {
-                struct str line = str_take_line(&head);
-
-                if (line.n == 0)
-                        return false;
-                if (is_known_field(line))
-                        return true;
-                if (!ascii_is_blank(*line.p) && str_find(line, ':') == line.n && !str_starts(line, STR("From ")) &&
-                    !str_starts(line, STR(">From ")))
-                        return false;
-        }
-        return false;
-}
-
-static bool begins_mbox(struct str head)
-{
-        struct fromline from;
-        size_t at;
-
-        if (!archive_begins_mbox(head, &at))
-                return false;
-        head = str_from(head, at);
-        return fromline_parse(str_first(str_take_line(&head), FROMLINE_MAX), &from) && (from.dated || from.bare);
-}
-
-/* One source within another: its numbers continue ours. */
-static bool begin_mbox(struct folder *f, struct str name, struct err *e)
-{
-        struct source *s = mbox_from(&f->a.in, name, &f->a.lim, f->a.tmp_dir, e);
-
-        if (!s)
-                return false;
-        f->mbox = (struct archive *)s;
-        f->mbox->number = f->a.number;
-        return true;
-}
-
-static void end_mbox(struct folder *f)
-{
-        f->a.number = f->mbox->number;
-        f->a.unread += f->mbox->unread;
-        source_free(&f->mbox->base);
-        f->mbox = NULL;
-}
-
-static bool next_of_mbox(struct folder *f, struct message **out, struct err *e)
-{
-        struct source *s = &f->mbox->base;
+        struct source *s = &f->a.within->base;
         struct err why = { 0 };
         uint64_t done = atomic_load(&s->done_bytes);
 
-        if (!s->ops->next(s, out, &why) && !archive_pass_over(&f->a, s->name, &why)) {
-                *e = why;
-                return false;
+        if (!archive_within_next(&f->a, out, &why)) {
+                if (!archive_pass_over(&f->a, s->name, &why)) {
+                        *e = why;
+                        return false;
+                }
+                archive_leave(&f->a);
         }
-        atomic_fetch_add(&f->a.base.done_bytes, atomic_load(&s->done_bytes) - done);
+        if (f->a.within)
+                atomic_fetch_add(&f->a.base.done_bytes, atomic_load(&s->done_bytes) - done);
         if (*out)
                 atomic_fetch_add(&f->a.base.done_messages, 1);
-        else
-                end_mbox(f);
         return true;
 }
 
@@ -179,9 +126,9 @@ static bool read_open(struct folder *f, struct str path, struct str name, struct
                 if (!slurp_more(&f->a.in, 0, e))
                         return false;
         head = str_make(f->a.in.p, f->a.in.n);
-        if (!eml && begins_mbox(head))
-                return begin_mbox(f, name, e);
-        if (!eml && !looks_like_mail(head)) {
+        if (!eml && (archive_is_mbox(head) || unbundle_is(head)))
+                return begin_archive(f, path, name, unbundle_is(head), e);
+        if (!eml && !archive_is_mail(head)) {
                 atomic_fetch_add(&f->a.base.skipped, 1);
                 log_info("%.*s is no message", STR_FMT(name));
                 return true;
@@ -222,8 +169,8 @@ static bool folder_next(struct source *s, struct message **out, struct err *e)
 
         *out = NULL;
         while (ok && !*out && !archive_stopped(&f->a)) {
-                if (f->mbox)
-                        ok = next_of_mbox(f, out, e);
+                if (f->a.within)
+                        ok = next_within(f, out, e);
                 else if (f->file == f->files.n)
                         return true;
                 else
@@ -236,8 +183,7 @@ static void folder_free(struct source *s)
 {
         struct folder *f = (struct folder *)s;
 
-        if (f->mbox)
-                end_mbox(f);
+        archive_leave(&f->a);
         namelist_free(&f->dirs);
         namelist_free(&f->files);
         if (f->root >= 0)

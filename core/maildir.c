@@ -73,8 +73,7 @@ static bool look_at(void *ctx, struct str name, unsigned char type, struct err *
         return add_path(&k->m->dirs, k->path, name, e);
 }
 
-/* The folder's name: ".Archive.2024" and "Archive/2024" are both Archive/2024. */
-static bool name_of(struct str path, struct buf *out, struct err *e)
+bool maildir_folder(struct str path, struct buf *out, struct err *e)
 {
         while (path.n > 0) {
                 struct str part = str_take(&path, '/');
@@ -96,7 +95,7 @@ static bool name_of(struct str path, struct buf *out, struct err *e)
 static bool add_folder(struct maildir *m, struct str path, struct err *e)
 {
         struct buf name = BUF_INIT;
-        bool ok = name_of(path, &name, e) && namelist_add(&m->folders, buf_str(&name), '\0', path, e);
+        bool ok = maildir_folder(path, &name, e) && namelist_add(&m->folders, buf_str(&name), '\0', path, e);
 
         buf_free(&name);
         return ok;
@@ -227,8 +226,8 @@ static size_t info_at(struct str file)
         return file.n;
 }
 
-/* The letters behind ":2,", in order, each once. Lower case letters are keywords that mean something in their own folder only. */
-static struct str flags_of(struct str file, char out[27])
+/* Lower case letters are keywords that mean something in their own folder only. */
+struct str maildir_flags(struct str file, char out[27])
 {
         bool have[26] = { false };
         size_t n = 0;
@@ -307,7 +306,7 @@ static bool read_file(struct maildir *m, struct str file, struct message **out, 
         char flags[27], *sub, *path;
         bool ok;
 
-        o.flags = flags_of(name, flags);
+        o.flags = maildir_flags(name, flags);
         sub = join(str_eq(file, STR("n")) ? STR("new") : STR("cur"), name);
         path = sub ? join(dir, str_of(sub)) : NULL;
         ok = path ? read_path(m, str_of(path), &o, out, e) : err_nomem(e);

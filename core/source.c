@@ -8,6 +8,7 @@
 
 #include "core/mem.h"
 #include "core/sys.h"
+#include "core/unbundle.h"
 
 void source_free(struct source *s)
 {
@@ -15,7 +16,8 @@ void source_free(struct source *s)
                 s->ops->free(s);
 }
 
-/* A file by its beginning: an mbox begins with "From ", and one without a byte has no message; anything else is one message. */
+/* A file by its beginning: what is compressed or packed is opened, an mbox begins with "From ", and one without a byte has no message;
+ * anything else is one message, and so is whatever is named *.eml and is no mbox. */
 static struct source *open_file(int fd, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e)
 {
         struct slurp in = SLURP_NONE;
@@ -31,6 +33,8 @@ static struct source *open_file(int fd, struct str name, const struct limits *li
                 return NULL;
         }
         head = str_make(in.p, in.n);
+        if (unbundle_is(head) && !str_ends_nocase(name, STR(".eml")))
+                return bundle_from(&in, name, lim, tmp_dir, e);
         if (archive_begins_mbox(head, &at) || (head.n == 0 && !str_ends_nocase(name, STR(".eml"))))
                 return mbox_from(&in, name, lim, tmp_dir, e);
         return eml_from(&in, name, lim, tmp_dir, e);

@@ -44,8 +44,8 @@ struct source {
 
 void source_free(struct source *s); /* may be NULL */
 
-/* Opens an archive by what it is: a Maildir, a folder of .eml files, an mbox, a single message; "-" is standard input. Kind by
- * content and shape, not by name. name: how the user wrote it. The error names it. tmp_dir: where a large message of a CRLF archive or of standard
+/* Opens an archive by what it is: a Maildir, an MH folder, a folder of .eml files, an mbox, a single message, any of them compressed or
+ * packed; "-" is standard input. Kind by content and shape, not by name. name: how the user wrote it. The error names it. tmp_dir: where a large message of a CRLF archive or of standard
  * input may be kept while it is read. */
 struct source *source_open(struct str path, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
 /* Expands globs and ~ in path and calls f for each name, sorted; a pattern that matches nothing is ERR_ABSENT. */

@@ -250,7 +250,7 @@ static int stopped(lua_State *L)
 
 static int has(lua_State *L)
 {
-        static const char *const features[] = { "pop3", "smtp", "tls", "mbox", "maildir", "eml", "regex", "magic", "html", "tnef", "smime",
+        static const char *const features[] = { "pop3", "smtp", "tls", "mbox", "maildir", "mh", "eml", "bundle", "regex", "magic", "html", "tnef", "smime",
                                                 "uuencode" };
         struct str name = face_check_str(L, 1);
         bool found = false;
@@ -302,7 +302,7 @@ static const luaL_Reg declarations[] = {
          * option timeout: seconds for each step. */
         { "smarthost", declare_smarthost },
         /*** mail.source(pattern, …)
-         * Declares archives as sources: mbox, Maildir, .eml files and folders of them; "-" is standard input. Patterns (*.mbox) and ~ are expanded;
+         * Declares archives as sources: mbox, Maildir, MH, .eml files and folders of them, each also compressed (gz, xz, zst, bz2) or in a zip or tar; "-" is standard input. Patterns (*.mbox) and ~ are expanded;
          * names start at the script. */
         { "source", source },
         /*** mail.root(directory)
@@ -353,7 +353,7 @@ static const luaL_Reg declarations[] = {
 
 static const luaL_Reg facts[] = {
         /*** mail.has(feature) -> boolean
-         * Whether this mailmill can do something: "pop3", "smtp", "tls", "mbox", "maildir", "eml", "regex", "magic", "html". */
+         * Whether this mailmill can do something: "pop3", "smtp", "tls", "mbox", "maildir", "mh", "eml", "bundle", "regex", "magic", "html". */
         { "has", has },
         { NULL, NULL },
 };

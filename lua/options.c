@@ -408,7 +408,7 @@ void options_print_help(const struct command *only)
                 if (!only || belongs(&table[i], only))
                         print_option(&table[i]);
         if (!only || only == commands || str_eq(str_of(only->name), STR("serve")))
-                printf("\nA SOURCE is an mbox, a Maildir, an .eml file or a folder of them, or - for standard input.\n");
+                printf("\nA SOURCE is an mbox, a Maildir, an MH folder, an .eml file or a folder of them, as it is or in gz, xz, zst,\nbz2, zip or tar; or - for standard input.\n");
         if (!only || only == commands)
                 printf("Sources named here replace those that the script declares.\n");
 }

@@ -186,7 +186,7 @@ TEST(mbox_within_a_folder)
         }
         NEED(g.n == 4);
         CHECK_STR(message_origin(g.m[2])->source, at("t/2"));
-        CHECK_STR(message_origin(g.m[2])->uid, "49");
+        CHECK_STR(message_origin(g.m[2])->uid, "2:49");
         got_free(&g);
 }
 

@@ -1,0 +1,254 @@
+/* What is compressed or packed (see unbundle.h), as a source. A single compressed file is what it would be without: an mbox, or one
+ * message. Of a zip or tar each member is an mbox, a message, or a file of a Maildir (in cur or new: flags and folder as there);
+ * anything else is counted as skipped. Members come in their order. One that cannot be read (encrypted, damaged) or is no regular
+ * file is left out with a warning, and the others go on. An archive within an archive is not opened. */
+#include "core/archive.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/unbundle.h"
+
+enum { NAME_MAX_BYTES = 4095 }; /* of a member's path; Linux makes no longer one */
+
+struct bundle {
+        struct archive a;
+        struct unbundle *u;
+        bool any, ended;
+        char *root;            /* the directory that the first member is, or lies in: a Maildir's folders are named below it */
+        size_t root_n;
+};
+
+static bool leave_out(struct bundle *b, struct str name, const char *why)
+{
+        b->a.unread++;
+        atomic_fetch_add(&b->a.base.skipped, 1);
+        log_warn("%.*s: %.*s is left out: %s", STR_FMT(b->a.base.name), STR_FMT(name), why);
+        return true;
+}
+
+static bool skip(struct bundle *b, struct str name, const char *why)
+{
+        atomic_fetch_add(&b->a.base.skipped, 1);
+        log_info("%.*s: %.*s %s", STR_FMT(b->a.base.name), STR_FMT(name), why);
+        return true;
+}
+
+static struct str without_dot(struct str path)
+{
+        while (str_starts(path, STR("./")) || str_starts(path, STR("/")))
+                path = str_from(path, *path.p == '/' ? 1 : 2);
+        return path;
+}
+
+/* "Maildir/cur/1": the packed thing is Maildir. "cur/1", ".Sent/cur/1", "a.eml": it lies in no directory. */
+static bool note_root(struct bundle *b, struct str path, struct err *e)
+{
+        size_t n = str_find(path, '/');
+        struct str top = str_first(path, n);
+
+        if (b->any || path.n == 0 || str_eq(path, STR(".")))
+                return true;
+        b->any = true;
+        if (n == path.n || *top.p == '.' || str_eq(top, STR("cur")) || str_eq(top, STR("new")) || str_eq(top, STR("tmp")))
+                return true;
+        if (!(b->root = mem_dup(top.p, top.n)))
+                return err_nomem(e);
+        b->root_n = top.n;
+        return true;
+}
+
+/* The directory that cur or new lies in, below the root; false when the path is none of a Maildir. */
+static bool maildir_path(const struct bundle *b, struct str path, struct str *folder)
+{
+        size_t slash = str_rfind(path, '/'), up;
+        struct str dir = str_first(path, slash == path.n ? 0 : slash), last;
+
+        up = str_rfind(dir, '/');
+        last = up == dir.n ? dir : str_from(dir, up + 1);
+        if (!str_eq(last, STR("cur")) && !str_eq(last, STR("new")))
+                return false;
+        dir = str_first(dir, up == dir.n ? 0 : up);
+        if (b->root_n && str_starts(dir, str_make(b->root, b->root_n)) && (dir.n == b->root_n || dir.p[b->root_n] == '/'))
+                dir = str_from(dir, b->root_n + 1);
+        *folder = dir;
+        return true;
+}
+
+/* "export.zip: 2024/inbox.mbox"; the caller frees it */
+static char *member_name(const struct bundle *b, struct str path)
+{
+        struct str name = b->a.base.name, between = path.p ? STR(": ") : STR("");
+        char *p = mem_alloc(name.n + between.n + path.n + 1);
+
+        if (!p)
+                return NULL;
+        memcpy(p, name.p, name.n);
+        memcpy(p + name.n, between.p, between.n);
+        memcpy(p + name.n + between.n, path.p ? path.p : "", path.n);
+        p[name.n + between.n + path.n] = '\0';
+        return p;
+}
+
+static bool give_message(struct bundle *b, struct str name, struct str path, int64_t time, struct message **out, struct err *e)
+{
+        struct origin o = { .source = name, .folder = STR(""), .uid = path, .time = time };
+        struct str file = str_from(path, str_rfind(path, '/') < path.n ? str_rfind(path, '/') + 1 : 0), dir;
+        struct buf folder = BUF_INIT;
+        char flags[27];
+        bool ok = true;
+
+        if (path.p && maildir_path(b, path, &dir)) {
+                o.flags = maildir_flags(file, flags);
+                ok = maildir_folder(dir, &folder, e);
+                o.folder = buf_str(&folder);
+        }
+        ok = ok && eml_read(&b->a, &o, out, e);
+        buf_free(&folder);
+        return ok;
+}
+
+static bool fill(struct bundle *b, struct err *e)
+{
+        struct slurp *in = &b->a.in;
+
+        while (in->n < slurp_block && !in->eof)
+                if (!slurp_more(in, 0, e))
+                        return false;
+        return true;
+}
+
+/* A member whose first block is there. path {NULL,0}: a single compressed file, which is something in any case. */
+static bool read_open(struct bundle *b, struct str name, struct str path, int64_t time, struct message **out, struct err *e)
+{
+        struct str head = str_make(b->a.in.p, b->a.in.n), dir;
+        size_t at;
+
+        if (path.p && maildir_path(b, path, &dir))
+                return give_message(b, name, path, time, out, e);
+        if (path.p ? archive_is_mbox(head) : archive_begins_mbox(head, &at) || head.n == 0)
+                return archive_enter(&b->a, mbox_from(&b->a.in, name, &b->a.lim, b->a.tmp_dir, e), path, e);
+        if (!path.p || str_ends_nocase(path, STR(".eml")) || archive_is_mail(head))
+                return give_message(b, name, path, time, out, e);
+        return skip(b, path, unbundle_is(head) ? "is an archive in an archive; unpack it first" : "is no message");
+}
+
+static bool read_member(struct bundle *b, const struct unbundle_member *m, struct str path, struct message **out, struct err *e)
+{
+        struct err why = { 0 };
+        char *name = member_name(b, path);
+        bool ok;
+
+        if (!name)
+                return err_nomem(e);
+        gather_rewind(&b->a.gather);
+        ok = slurp_open_reader(&b->a.in, unbundle_read, b->u, &why) && fill(b, &why) &&
+             read_open(b, str_of(name), path, m->time, out, &why);
+        mem_free(name);
+        if (ok)
+                return true;
+        if (why.code == ERR_IO && path.p && !unbundle_broken(b->u))
+                return leave_out(b, path, why.text);
+        *e = why;
+        return !path.p ? false : err_in(e, "%.*s", STR_FMT(path));
+}
+
+static bool take_member(struct bundle *b, const struct unbundle_member *m, struct message **out, struct err *e)
+{
+        struct str path = m->name.p ? str_first(without_dot(m->name), NAME_MAX_BYTES) : STR_NONE, file;
+
+        if (!path.p)
+                return read_member(b, m, path, out, e);
+        if (!note_root(b, path, e))
+                return false;
+        file = str_from(path, str_rfind(path, '/') < path.n ? str_rfind(path, '/') + 1 : 0);
+        if (m->kind == MEMBER_DIRECTORY || str_starts(file, STR(".")))
+                return true;
+        if (m->kind == MEMBER_OTHER)
+                return leave_out(b, path, "a link, or not a regular file");
+        if (m->encrypted)
+                return leave_out(b, path, "it is encrypted");
+        return read_member(b, m, path, out, e);
+}
+
+static bool next_within(struct bundle *b, struct message **out, struct err *e)
+{
+        struct err why = { 0 };
+
+        if (archive_within_next(&b->a, out, &why))
+                return true;
+        if ((why.code == ERR_IO || why.code == ERR_SYNTAX) && !unbundle_broken(b->u)) {
+                archive_leave(&b->a);
+                b->a.unread++;
+                log_warn("%s; what follows in it is left out", why.text);
+                return true;
+        }
+        *e = why;
+        return false;
+}
+
+static bool next_message(struct bundle *b, struct message **out, struct err *e)
+{
+        struct unbundle_member m;
+
+        while (!*out && !b->ended && !archive_stopped(&b->a)) {
+                if (b->a.within) {
+                        if (!next_within(b, out, e))
+                                return false;
+                } else if (!unbundle_next(b->u, &m, e))
+                        return false;
+                else if (m.end)
+                        b->ended = true;
+                else if (!take_member(b, &m, out, e))
+                        return false;
+                atomic_store(&b->a.base.done_bytes, unbundle_done(b->u));
+        }
+        return true;
+}
+
+static bool bundle_next(struct source *s, struct message **out, struct err *e)
+{
+        struct bundle *b = (struct bundle *)s;
+
+        *out = NULL;
+        if (next_message(b, out, e))
+                return true;
+        b->ended = true;
+        if (e->code == ERR_STOPPED)
+                return true;
+        if (!str_starts(str_of(e->text), s->name)) /* as that of an mbox in it does */
+                err_in(e, "%.*s", STR_FMT(s->name));
+        return false;
+}
+
+static void bundle_free(struct source *s)
+{
+        struct bundle *b = (struct bundle *)s;
+
+        archive_leave(&b->a);
+        archive_close(&b->a);
+        unbundle_close(b->u);
+        mem_free(b->root);
+        mem_free(b);
+}
+
+static const struct source_ops bundle_ops = { bundle_next, archive_settle, archive_finish, bundle_free };
+
+struct source *bundle_from(struct slurp *in, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e)
+{
+        struct bundle *b = mem_zero(sizeof *b);
+
+        if (!b || !archive_init(&b->a, &bundle_ops, name, lim, tmp_dir, e)) {
+                slurp_close(in);
+                if (b)
+                        bundle_free(&b->a.base);
+                else
+                        err_nomem(e);
+                return NULL;
+        }
+        if (!(b->u = unbundle_open(in, e))) {
+                err_in(e, "%.*s", STR_FMT(name));
+                bundle_free(&b->a.base);
+                return NULL;
+        }
+        atomic_store(&b->a.base.total_bytes, unbundle_size(b->u));
+        return &b->a.base;
+}
