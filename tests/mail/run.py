@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The 300 real messages of this folder through the public Lua API (answers.lua), compared with what two other parsers say (check.py).
-usage: run.py; ends with the count."""
+usage: run.py [CORPUS]: another folder with an oracle.jsonl and the messages it names; ends with the count."""
 import hashlib, json, os, re, shutil, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+CORPUS = sys.argv[1] if len(sys.argv) > 1 else HERE
 BINARY = os.environ.get("MAILMILL", os.path.dirname(os.path.dirname(HERE)) + "/build/mailmill")
 
 DIFFERS = {  # where mailmill means to say something else than the oracle's one witness
@@ -13,7 +14,7 @@ DIFFERS = {  # where mailmill means to say something else than the oracle's one 
 
 def write_messages(d, oracle):
     for i, r in enumerate(oracle):
-        raw = open(os.path.join(HERE, r["file"]), "rb").read()[r["strip_from"]:]
+        raw = open(os.path.join(CORPUS, r["file"]), "rb").read()[r["strip_from"]:]
         open("%s/%04d.eml" % (d, i), "wb").write(raw)
 
 
@@ -41,7 +42,7 @@ def convert(answer, record, raw):
 
 
 def main():
-    oracle = [json.loads(line) for line in open(HERE + "/oracle.jsonl")]
+    oracle = [json.loads(line) for line in open(CORPUS + "/oracle.jsonl")]
     oracle = [r for r in oracle if r["id"] not in DIFFERS]
     tmp = tempfile.mkdtemp(prefix="mailmill-mail-")
     try:
