@@ -131,7 +131,8 @@ static void opened(struct run *r, struct lane *l, bool ok, struct str name, stru
         if (!ok) {
                 struct run_event ev = { .kind = EVENT_SOURCE_END, .error = e };
 
-                err_in(e, "%.*s", STR_FMT(name));
+                if (!str_starts(str_of(e->text), name))
+                        err_in(e, "%.*s", STR_FMT(name));
                 l->ended = true;
                 r->result.sources_failed++;
                 r->result.worst = e->code;

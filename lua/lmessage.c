@@ -177,7 +177,13 @@ static int push_integer(lua_State *L, int64_t n)
 static int get_date(lua_State *L) { return push_integer(L, message_date(self(L))); }
 static int get_received(lua_State *L) { return push_integer(L, message_received(self(L))); }
 static int get_size(lua_State *L) { return push_integer(L, (int64_t)message_size(self(L))); }
-static int get_uid(lua_State *L) { return push_maybe(L, message_origin(self(L))->uid); }
+/* An archive's is the mark to resume at: a place in a file, no name. */
+static int get_uid(lua_State *L)
+{
+        const struct origin *o = message_origin(self(L));
+
+        return push_maybe(L, o->account.n ? o->uid : STR_NONE);
+}
 static int get_account(lua_State *L) { return push_maybe(L, message_origin(self(L))->account); }
 static int get_source(lua_State *L) { return push_never_nil(L, message_origin(self(L))->source); }
 static int get_folder(lua_State *L) { return push_never_nil(L, message_origin(self(L))->folder); }

@@ -48,7 +48,7 @@ static struct str get_envelope_detail(const struct values *v, struct arena *a) {
 static struct str get_envelope_domain(const struct values *v, struct arena *a) { return addr_domain_of(message_envelope_to(v->m)); }
 static struct str get_message_id(const struct values *v, struct arena *a) { return message_id(v->m); }
 static struct str get_list_id(const struct values *v, struct arena *a) { return message_list_id(v->m); }
-static struct str get_uid(const struct values *v, struct arena *a) { return message_origin(v->m)->uid; }
+static struct str get_uid(const struct values *v, struct arena *a) { return message_origin(v->m)->account.n ? message_origin(v->m)->uid : STR_NONE; }
 static struct str get_account(const struct values *v, struct arena *a) { return message_origin(v->m)->account; }
 static struct str get_source(const struct values *v, struct arena *a) { return message_origin(v->m)->source; }
 static struct str get_folder(const struct values *v, struct arena *a) { return message_origin(v->m)->folder; }

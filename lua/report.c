@@ -165,7 +165,7 @@ static void json_message(struct buf *b, const struct plan *p)
 
         json_field(b, "source", o->source);
         json_field(b, "account", o->account);
-        json_field(b, "uid", o->uid);
+        json_field(b, "uid", o->account.n ? o->uid : STR_NONE);
         json_number(b, "number", o->number);
         json_number(b, "size", message_size(p->message));
         json_field(b, "message_id", message_id(p->message));

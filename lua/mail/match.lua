@@ -158,7 +158,7 @@ end
 
 local function compile_size(value, where)
   local ok, bytes = pcall(prim.size, value)
-  if not ok then fail("%s: %s", where, (bytes:gsub("^.-:%d+: ", ""))) end
+  if not ok then fail("%s: %s", where, (bytes:gsub("^.-:%d+: ", ""):gsub("^bad argument.-%((.*)%)$", "%1"))) end
   return bytes
 end
 

@@ -248,6 +248,7 @@ function T.empty_and_broken()
     check("vars", type(m.vars), "table")
     check("account", m.account, nil)
     check("uid", m.uid, nil)
+    check("uid of an archive", message("Subject: x\n\n", { source = "a.mbox", uid = "4711" }).uid, nil)
     for _, name in ipairs { "sender", "in_reply_to", "message_id", "list_id", "html", "envelope_to", "raw", "size", "source" } do
       check("never raises", (pcall(function() return m[name] end)))
     end

@@ -55,6 +55,11 @@ function T.addresses()
   fails(function() m:matches { to = { "a@b", "boss" } } end, 'write "boss@*"')
 end
 
+function T.sizes_that_are_none()
+  local m = mail1()
+  fails(function() m:matches { larger = -1 } end, "larger: a size is a number of bytes, 0 or more")
+end
+
 function T.texts()
   local m = mail1()
   holds(m, { subject = "*urgent*" })
