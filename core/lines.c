@@ -28,6 +28,7 @@ struct lines {
         struct buf out;
         size_t sent;
         bool masked, secret_queued;
+        bool secret_sent; /* last: the answer may repeat it */
         bool ended; /* nothing more will come: after what is buffered, `why` is said */
         struct err why;
         bool in_answer;
@@ -181,6 +182,19 @@ static bool read_more(struct lines *l, struct err *e)
         return got > 0;
 }
 
+/* Of an answer to a secret, the first word. */
+static void log_heard(const struct lines *l, struct str line)
+{
+        size_t word = str_find(line, ' ');
+
+        if (log_get_level() < LOG_DEBUG)
+                return;
+        if (l->secret_sent && word < line.n)
+                log_debug("< %.*s ***", STR_FMT(str_first(line, word)));
+        else
+                log_debug("< %.*s", STR_FMT(line));
+}
+
 bool lines_read(struct lines *l, size_t max, struct str *line, bool *bare_lf, struct err *e)
 {
         for (;;) {
@@ -202,8 +216,7 @@ bool lines_read(struct lines *l, size_t max, struct str *line, bool *bare_lf, st
         }
         if (line->n > max)
                 return err_set(e, ERR_PROTO, "a line is longer than %zu bytes", max);
-        if (log_get_level() >= LOG_DEBUG)
-                log_debug("< %.*s", STR_FMT(*line));
+        log_heard(l, *line);
         return true;
 }
 
@@ -351,6 +364,7 @@ bool lines_flush(struct lines *l, struct err *e)
 bool lines_write(struct lines *l, struct str s, struct err *e)
 {
         log_sent(l, s);
+        l->secret_sent = l->masked;
         if (l->masked && s.n > 0) {
                 /* No growing with a secret inside: what realloc leaves behind is not wiped. */
                 if (!lines_flush(l, e))

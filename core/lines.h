@@ -34,7 +34,8 @@ bool lines_flush(struct lines *l, struct err *e) MUST_CHECK;
  * The lines object then continues on the new stream. */
 bool lines_upgrade(struct lines *l, struct stream *(*wrap)(void *ctx, int fd, struct err *e), void *ctx, struct err *e) MUST_CHECK;
 bool lines_is_tls(const struct lines *l);
-/* Every line sent or received goes to the debug log with secrets masked: on between these two calls sent lines are "***". */
+/* Every line sent or received goes to the debug log with secrets masked: between these two calls sent lines are "***", and of the answers
+ * to them, which may repeat them, there is only the first word. */
 void lines_mask(struct lines *l, bool on);
 uint64_t lines_bytes_in(const struct lines *l);
 

@@ -45,7 +45,8 @@ static bool send_answer(struct pop3 *p, const struct buf *answer, struct err *e)
         return ok;
 }
 
-static enum verdict end_of_sasl(const struct sasl *s, const char *name, bool ok, bool proved, struct str text, struct err *e)
+/* sent: our last answer, which the server's words may repeat. */
+static enum verdict end_of_sasl(const struct sasl *s, const char *name, bool ok, bool proved, struct str text, struct str sent, struct err *e)
 {
         struct reply r = { ok, text };
 
@@ -54,26 +55,26 @@ static enum verdict end_of_sasl(const struct sasl *s, const char *name, bool ok,
         if (ok)
                 return LOGIN_DONE;
         pop3_refused(&r, ERR_AUTH, e, name);
+        secret_hide(e, sent);
         return proved || pop3_refusal_code(text, ERR_AUTH) != ERR_AUTH ? LOGIN_FAILED : LOGIN_NEXT;
 }
 
 /* Our answer to one challenge. */
-static bool answer_turn(struct pop3 *p, struct sasl *s, struct str challenge, bool *proved, struct err *e)
+static bool answer_turn(struct pop3 *p, struct sasl *s, struct str challenge, struct buf *answer, bool *proved, struct err *e)
 {
-        struct buf answer = BUF_INIT;
-        bool proof = false;
-        bool ok = sasl_step(s, challenge, &answer, &proof, e) && send_answer(p, &answer, e);
+        bool proof = false, ok;
 
+        if (answer->p)
+                mem_wipe(answer->p, answer->cap);
+        buf_clear(answer);
+        ok = sasl_step(s, challenge, answer, &proof, e) && send_answer(p, answer, e);
         *proved |= proof;
-        if (answer.p)
-                mem_wipe(answer.p, answer.cap);
-        buf_free(&answer);
         return ok;
 }
 
 /* The initial response is never sent along with AUTH: a server that announces a mechanism and then refuses it has not seen the secret, so
  * the next one may be tried. */
-static enum verdict run_sasl(struct pop3 *p, const char *name, struct sasl *s, struct err *e)
+static enum verdict run_sasl(struct pop3 *p, const char *name, struct sasl *s, struct buf *answer, struct err *e)
 {
         bool proved = false, more = false, ok = false;
         struct str text = STR_NONE;
@@ -84,10 +85,10 @@ static enum verdict run_sasl(struct pop3 *p, const char *name, struct sasl *s, s
                 if (!read_turn(p, &more, &ok, &text, e))
                         return LOGIN_FAILED;
                 if (!more && !(i == 0 && ok)) /* "+OK" where the first "+" is due is accepted */
-                        return end_of_sasl(s, name, ok, proved, text, e);
+                        return end_of_sasl(s, name, ok, proved, text, buf_str(answer), e);
                 if (!more || (i == 0 && sasl_client_first(s)))
                         text = STR_NONE;
-                if (!answer_turn(p, s, text, &proved, e)) {
+                if (!answer_turn(p, s, text, answer, &proved, e)) {
                         err_in(e, "%s", name);
                         return LOGIN_FAILED;
                 }
@@ -99,11 +100,15 @@ static enum verdict run_sasl(struct pop3 *p, const char *name, struct sasl *s, s
 static enum verdict try_sasl(struct pop3 *p, const char *name, const struct account *acc, struct str password, struct err *e)
 {
         struct sasl *s = sasl_new(name, acc->user, password, e);
+        struct buf answer = BUF_INIT;
         enum verdict v;
 
         if (!s)
                 return LOGIN_FAILED;
-        v = run_sasl(p, name, s, e);
+        v = run_sasl(p, name, s, &answer, e);
+        if (answer.p)
+                mem_wipe(answer.p, answer.cap);
+        buf_free(&answer);
         sasl_free(s);
         return v;
 }
@@ -204,7 +209,9 @@ bool pop3_login(struct pop3 *p, const struct account *acc, struct err *e)
                 return err_set(e, ERR_USAGE, "the account has no password");
         if (!secret_get(acc->password, &password, e))
                 return err_in(e, "the password");
-        if (!login(p, acc, encrypted, password, e))
+        if (!login(p, acc, encrypted, password, e)) {
+                secret_hide(e, password);
                 return err_in(e, "logging in as %.*s", STR_FMT(str_first(acc->user, SAID_MAX)));
+        }
         return true;
 }

@@ -31,6 +31,7 @@ struct secret {
         size_t n;         /* more than SECRET_MAX: too long */
 };
 
+enum { HIDDEN_MIN = 3 }; /* shorter, and half of what the server says would be stars */
 enum { ROOM = SECRET_MAX + 3 }; /* a line end, and one byte more than may be, to notice */
 
 static double seconds_alone = 30, seconds_at_terminal = 300;
@@ -63,6 +64,21 @@ void secret_unref(struct secret *s)
 
 struct str secret_describe(const struct secret *s) { return buf_str(&s->about); }
 bool secret_is_literal(const struct secret *s) { return s->kind == LITERAL; }
+
+void secret_hide(struct err *e, struct str value)
+{
+        struct str rest = e ? str_of(e->text) : STR_NONE;
+
+        while (value.n >= HIDDEN_MIN && rest.n > 0) {
+                size_t at = str_find_str(rest, value);
+                char *p = e->text + (rest.p - e->text) + at;
+
+                if (at >= rest.n)
+                        return;
+                memset(p, '*', value.n);
+                rest = str_from(rest, at + value.n);
+        }
+}
 
 static struct secret *make(enum kind kind, struct str text, const char *about)
 {

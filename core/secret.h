@@ -27,6 +27,9 @@ bool secret_is_literal(const struct secret *s);
  * should have come from and, for a file, the chmod to run. */
 bool secret_get(struct secret *s, struct str *value, struct err *e) MUST_CHECK;
 
+/* Puts stars for it in an error's text: a server may repeat what it was sent. */
+void secret_hide(struct err *e, struct str value);
+
 /* Tests only: the seconds a command may take without a terminal (30) and with one (300, also for an answer to a prompt). */
 void secret_set_limits(double alone, double at_terminal);
 

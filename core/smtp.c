@@ -107,13 +107,15 @@ static bool start_tls(struct smtp *s, struct err *e)
 
 enum verdict { LOGIN_DONE, LOGIN_NEXT /* refused, nothing was proved: another mechanism may do */, LOGIN_FAILED };
 
-static enum verdict end_of_sasl(struct smtp *s, const struct sasl *sasl, const char *name, bool proved, struct err *e)
+/* sent: our last answer, which the server's words may repeat. */
+static enum verdict end_of_sasl(struct smtp *s, const struct sasl *sasl, const char *name, bool proved, struct str sent, struct err *e)
 {
         if (smtp_class(s) == 2 && !sasl_complete(sasl))
                 return err_set(e, ERR_AUTH, "%s: the server did not prove that it knows the password", name), LOGIN_FAILED;
         if (smtp_class(s) == 2)
                 return LOGIN_DONE;
         smtp_said_no(s, ERR_AUTH, e, name);
+        secret_hide(e, sent);
         return proved || s->over || e->code != ERR_AUTH ? LOGIN_FAILED : LOGIN_NEXT;
 }
 
@@ -147,7 +149,7 @@ static enum verdict run_sasl(struct smtp *s, const char *name, struct sasl *sasl
                 if (!smtp_hear(s, WAIT_COMMAND, NULL, e))
                         return LOGIN_FAILED;
                 if (s->code != 334)
-                        return end_of_sasl(s, sasl, name, proved, e);
+                        return end_of_sasl(s, sasl, name, proved, buf_str(b), e);
                 challenge = i == 0 && sasl_client_first(sasl) ? STR_NONE : str_trim(str_from(buf_str(&s->text), 3));
                 if (!answer(s, sasl, challenge, b, &proved, e)) {
                         s->over = true; /* in the middle of an exchange: no command would be understood */
@@ -192,6 +194,8 @@ static bool login(struct smtp *s, struct err *e)
         while ((name = sasl_choose(str_of(offered), h->auth, lines_is_tls(s->l), h->tls == TLS_NONE))) {
                 enum verdict v = try_sasl(s, name, password, e);
 
+                if (v != LOGIN_DONE)
+                        secret_hide(e, password);
                 if (v != LOGIN_NEXT)
                         return v == LOGIN_DONE;
                 tried = true;

@@ -134,6 +134,9 @@ static const struct {
         { "SCRAM without the server's proof", OFFERS("SCRAM-SHA-1") "+ \r\n+OK\r\n", "", NULL, ERR_AUTH },
         { "garbage for a challenge", OFFERS("PLAIN") "hello\r\n", "", "CAPA\r\nAUTH PLAIN\r\n", ERR_PROTO },
         { "wrong password", "+OK\r\n-ERR\r\n+OK\r\n-ERR [AUTH] no\r\n", "", "CAPA\r\nUSER mrose\r\nPASS secret\r\n", ERR_AUTH },
+        { "the password repeated", "+OK\r\n-ERR\r\n+OK\r\n-ERR secret is not it, secret\r\n", "", "CAPA\r\nUSER mrose\r\nPASS secret\r\n", ERR_AUTH },
+        { "the proof taken for a command", OFFERS("PLAIN") "+OK\r\n-ERR what is AG1yb3NlAHNlY3JldA==\r\n", "",
+          "CAPA\r\nAUTH PLAIN\r\nAG1yb3NlAHNlY3JldA==\r\n", ERR_AUTH },
 };
 
 TEST(logging_in)
@@ -147,7 +150,7 @@ TEST(logging_in)
                         printf("%s: %s\n", logins[i].what, ok ? "logged in" : e.text), test_bad++;
                 if (logins[i].sent && !CHECK_STR(buf_str(&out), logins[i].sent))
                         printf("%s\n", logins[i].what);
-                CHECK(strstr(e.text, "secret") == NULL);
+                CHECK(strstr(e.text, "secret") == NULL && strstr(e.text, "AG1yb3NlAHNlY3JldA") == NULL);
                 buf_free(&out);
         }
 }
