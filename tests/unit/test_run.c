@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <sys/resource.h>
 
+#include "core/supervise.h"
 #include "tests/unit/play.h"
 
 static enum verdict save_each(struct play *g, struct plan *p, int number, struct err *e)
@@ -800,6 +801,61 @@ TEST(stop_and_resume)
         CLEAN(&g);
         CHECK((int)g.result.messages == 1000 - settled && entries("root/Box/new") == 1000);
         CHECK(times_in("root/Box/new", 300) == 1 && times_in("root/Box/new", settled) == 1 && times_in("root/Box/new", settled + 1) == 1);
+}
+
+/* ---- the worker dies ---- */
+
+static enum verdict fourth_kills(struct play *g, struct plan *p, int number, struct err *e)
+{
+        if (number == 4 || number == 7)
+                abort();
+        return deliver_each(g, p, number, e);
+}
+
+static int deadly_run(void *ctx)
+{
+        struct play g = { .rule = fourth_kills };
+
+        g.config.limits = limits_default;
+        g.config.limits.batch_messages = 2;
+        g.config.now = 1800000000;
+        g.config.from_start = true; /* said to the first worker, not to those that go on for it */
+        play_run(&g, "a.mbox", "b.mbox", NULL);
+        if (!g.ok)
+                printf("%s\n", g.e.text);
+        fflush(stdout);
+        _exit(!g.ok); /* exit() would clear the scratch directory away */
+}
+
+/* What kills is held, once; nothing else is lost or done twice; and the script is not asked about it again in this run. */
+TEST(worker_dies)
+{
+        struct play g = play_new(deliver_each);
+        int status = -1;
+        pid_t pid;
+
+        write_mbox("a.mbox", 1, 10, 500);
+        write_mbox("b.mbox", 11, 5, 500);
+        fflush(stdout);
+        pid = fork();
+        if (pid == 0) {
+                setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+                status = supervise(deadly_run, NULL);
+                fflush(stdout);
+                _exit(status);
+        }
+        CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+        for (int i = 1; i <= 15; i++)
+                if (times_in("root/Box/new", i) != (i != 4 && i != 7))
+                        printf("message %d: %d\n", i, times_in("root/Box/new", i)), test_bad++;
+        CHECK(entries("root/Box/new") == 13 && marks(1u << MARK_HELD) == 2);
+        g.config.failed = true;
+        play_run(&g, "a.mbox", NULL);
+        CLEAN(&g);
+        CHECK(g.result.messages == 2 && entries("root/Box/new") == 15);
+        g.config.failed = false;
+        play_run(&g, "a.mbox", NULL); /* it had been finished */
+        CLEAN(&g);
 }
 
 /* ---- the disk fails ---- */
