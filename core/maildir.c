@@ -1,5 +1,5 @@
 /* Maildir: a folder is a directory with cur or new in it. Below the first one lie others, as Maildir++ has them (".Archive.2024" is
- * the folder Archive/2024) or as plain directories (Archive/2024/cur); the top need not be a folder itself. Folders come in the order
+ * the folder Archive/2024; names in modified UTF-7 are read so) or as plain directories (Archive/2024/cur); the top need not be a folder itself. Folders come in the order
  * of their names, INBOX first, and messages in that of theirs, which is by time. Names with a leading dot are no messages; what else
  * is no regular file in cur or new is left out with a warning. Another program may rename a message while we read (new to cur, other
  * flags): those that are gone when their turn comes are looked for once more behind the others of their folder. */
@@ -10,6 +10,7 @@
 #include "core/archive.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "core/mutf7.h"
 #include "core/namelist.h"
 
 enum {
@@ -86,7 +87,7 @@ bool maildir_folder(struct str path, struct buf *out, struct err *e)
                                 part.n = 0;
                         if (word.n > 0 && out->n > 0)
                                 buf_add_char(out, '/');
-                        buf_add_str(out, word);
+                        mutf7_decode(word, out);
                 }
         }
         return buf_ok(out, e);

@@ -40,20 +40,24 @@ static struct source *open_file(int fd, struct str name, const struct limits *li
         return eml_from(&in, name, lim, tmp_dir, e);
 }
 
+/* The first kind that it is; a folder of files is what anything can be. */
 static struct source *open_directory(int dir, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e)
 {
-        int again = fcntl(dir, F_DUPFD_CLOEXEC, 3);
-        struct source *s;
+        struct source *(*const kinds[])(int, struct str, const struct limits *, const char *, struct err *) = {
+                maildir_open, mh_open, eml_folder_open };
+        struct source *s = NULL;
 
-        if (again < 0) {
-                close(dir);
-                err_sys(e, ERR_IO, errno, "%.*s", STR_FMT(name));
-                return NULL;
+        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+                int again = fcntl(dir, F_DUPFD_CLOEXEC, 3);
+
+                if (again < 0) {
+                        err_sys(e, ERR_IO, errno, "%.*s", STR_FMT(name));
+                        break;
+                }
+                if ((s = kinds[i](again, name, lim, tmp_dir, e)) || e->code != ERR_ABSENT)
+                        break;
         }
-        s = maildir_open(dir, name, lim, tmp_dir, e);
-        if (!s && e->code == ERR_ABSENT)
-                return eml_folder_open(again, name, lim, tmp_dir, e);
-        close(again);
+        close(dir);
         return s;
 }
 

@@ -54,6 +54,7 @@ bool source_glob(struct str pattern, bool (*f)(void *ctx, struct str path, struc
 /* Each kind's own door (source_open chooses). */
 struct source *mbox_open(int fd, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
 struct source *maildir_open(int dir, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
+struct source *mh_open(int dir, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK; /* ERR_ABSENT: it is none */
 struct source *eml_open(int fd, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
 struct source *eml_folder_open(int dir, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
 
