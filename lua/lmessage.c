@@ -453,7 +453,7 @@ static const luaL_Reg fields[] = {
          * The name of the account it came from; nil from an archive. */
         { "account", get_account },
         /*** m.source -> string
-         * Where it came from, as a person names it: the account's name or the archive's path. */
+         * Where it came from, as a person names it: the account's name, or the path of the archive or of the file in it ("export.zip: 2024/inbox.mbox"). */
         { "source", get_source },
         /*** m.folder -> string
          * The Maildir folder below the source ("Archive/2024"); empty for the inbox or where there is none. */

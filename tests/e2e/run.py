@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The main job end to end: Dovecot → mailmill → Maildir, files, Postfix. usage: run.py [TEST ...]; ends with the count."""
-import atexit, glob, os, random, re, shutil, signal, subprocess, time
+import atexit, glob, gzip, os, random, re, shutil, signal, subprocess, tarfile, time, zipfile
 
 import kit, servers
 from kit import check, same
@@ -177,7 +177,7 @@ def delete_after_durable():
 
 
 def other_sources():
-    """The same script on the same messages as mbox and as Maildir gives the same files."""
+    """The same script on the same messages as mbox, Maildir and MH, and those compressed and packed, gives the same files."""
     mails = MAILS or kit.corpus()
     case = Case("mbox")
     box = case.d + "/all.mbox"
@@ -190,14 +190,27 @@ def other_sources():
     for i, m in enumerate(mails):
         with open("%s/cur/%d.x:2,S" % (md, 1700000000 + i), "wb") as f:
             f.write(m.kept)
+    mh = case.d + "/mh"
+    os.makedirs(mh)
+    for i, m in enumerate(mails):
+        with open("%s/%d" % (mh, i + 1), "wb") as f:
+            f.write(m.kept)
+    with open(box, "rb") as f, gzip.open(case.d + "/all.gz", "wb", 1) as out:
+        shutil.copyfileobj(f, out)
+    with zipfile.ZipFile(case.d + "/all.zip", "w", zipfile.ZIP_DEFLATED) as z:
+        z.write(box, "export/all.mbox")
+    with tarfile.open(case.d + "/maildir.txz", "w:xz", preset=0) as t:
+        t.add(md, "Maildir")
     trees = []
-    for name, source in (("mbox", box), ("maildir", md)):
+    packed = (("gz", case.d + "/all.gz"), ("zip", case.d + "/all.zip"), ("txz", case.d + "/maildir.txz"))
+    for name, source in (("mbox", box), ("maildir", md), ("mh", mh)) + packed:
         root = "%s/root-%s" % (case.d, name)
         code, out, err = case.run("--root", root, source)
         same(code, 0, name + ": " + err[-500:])
         same(kit.maildir_hashes(root + "/All"), sorted(m.sha for m in mails), "delivered from " + name)
         trees.append({p: kit.sha(b) for p, b in kit.files_below(root + "/parts").items()})
-    same(trees[0], trees[1], "files saved from mbox and from Maildir")
+    for tree, name in zip(trees[1:], ("Maildir", "MH", "gz", "zip", "tar.xz")):
+        same(tree, trees[0], "files saved from %s and from mbox" % name)
 
 
 def kill_points():
