@@ -292,12 +292,13 @@ static struct mark new_mark(struct committer *c, struct item *it)
         return m;
 }
 
-/* What the script and an inbox of false say about the server's copy: it stays when nothing of ours is the message itself. */
+/* What the script and an inbox of false say about the server's copy: it stays when nothing of ours is the message itself, and when
+ * ours is perhaps cut off (W19), whatever the script wants. */
 static enum outcome_leave leave_of(const struct plan *p)
 {
         bool kept = p->delivered || p->saved_whole || p->discarded;
 
-        return !kept ? LEAVE_ALWAYS : p->leave_set ? p->leave : LEAVE_DEFAULT;
+        return !kept || message_origin(p->message)->suspect ? LEAVE_ALWAYS : p->leave_set ? p->leave : LEAVE_DEFAULT;
 }
 
 static int mark_leave(enum outcome_leave leave)

@@ -27,6 +27,8 @@ struct str origin_write(const struct origin *o, struct arena *a)
         write_pair(&b, "envelope_to", o->envelope_to);
         write_pair(&b, "envelope_from", o->envelope_from);
         buf_printf(&b, "time=%lld\nfetched=%lld\n", (long long)o->time, (long long)o->fetched);
+        if (o->suspect)
+                buf_add_str(&b, STR("suspect=1\n"));
         out = arena_str(a, buf_str(&b));
         buf_free(&b);
         return out;
@@ -63,5 +65,7 @@ void origin_read(struct str text, struct origin *o, struct arena *a)
                         o->time = (int64_t)n;
                 if (str_eq(key, STR("fetched")) && str_to_u64(value, INT64_MAX, &n))
                         o->fetched = (int64_t)n;
+                if (str_eq(key, STR("suspect")))
+                        o->suspect = true;
         }
 }

@@ -14,22 +14,6 @@ bool mail_due(const struct fetch *f, const struct mail *m)
         return leave == LEAVE_NEVER || (leave == LEAVE_AGE && !f->o.no_age && f->o.now - m->first_seen >= age);
 }
 
-/* W19: short twice. Remembered, or the next run would delete it. */
-static void keep_suspect(struct fetch *f, struct mail *m)
-{
-        struct arena *a = fetch_scratch(f, NULL);
-        bool found = false;
-        struct mark k;
-        struct err e = { 0 };
-
-        m->leave = LEAVE_ALWAYS;
-        if (f->o.dry || !a || !ledger_mark(f->ledger, f->la.id, m->uid, m->occurrence, &k, &found, a, &e) || !found)
-                return;
-        k.leave = MARK_LEAVE_ALWAYS;
-        if (!ledger_mark_put(f->ledger, &k, &e))
-                log_warn("%.*s: %s", STR_FMT(f->s.name), e.text);
-}
-
 /* RETRieved in another session: its number has changed, and its header must prove to be the one we know. */
 static bool doom(struct fetch *f, struct mail *m, struct err *e)
 {
@@ -56,8 +40,6 @@ static void settled(struct fetch *f, struct mail *m, const struct outcome *o)
                 m->leave = (uint8_t)o->leave;
                 m->leave_age = o->leave_age;
         }
-        if (m->suspect)
-                keep_suspect(f, m);
         if (!f->o.dry && mail_due(f, m) && !doom(f, m, &e)) {
                 log_warn("%.*s: %s", STR_FMT(f->s.name), e.text);
                 m->state = MAIL_KNOWN;

@@ -283,6 +283,7 @@ static inline bool put_mark(struct state *s, const struct ledger_account *la, st
         struct mark k = {
                 .account = la->id, .uid = o->uid, .occurrence = o->occurrence, .state = r->kind == OUTCOME_HELD ? MARK_HELD : MARK_SEEN,
                 .size = message_size(m), .first_seen = now, .last_seen = now,
+                .leave = o->suspect ? MARK_LEAVE_ALWAYS : MARK_LEAVE_DEFAULT, /* as commit_batch has it */
         };
         struct err e = { 0 };
 

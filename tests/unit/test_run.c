@@ -531,6 +531,36 @@ TEST(held_of_an_account)
         CHECK(postbox_close(&m, &g) == 0);
 }
 
+static enum verdict cut_short(struct play *g, struct plan *p, int number, struct err *e)
+{
+        if (number == 2 || number == 3) /* as the account would say of an answer that was short twice */
+                ((struct origin *)message_origin(p->message))->suspect = true;
+        return third_fails(g, p, number, e);
+}
+
+/* W19: what is perhaps cut off stays on the server for good, also when it has been in the spool. */
+TEST(W19_suspect_of_an_account)
+{
+        struct play g = play_new(cut_short);
+        struct postbox m;
+
+        write_mbox("a.mbox", 1, 5, 100);
+        NEED(postbox_open(&m, &g, "a.mbox"));
+        g.account.leave = LEAVE_NEVER;
+        play_run(&g, NULL);
+        CLEAN(&g);
+        CHECK(g.result.held == 1 && postbox_left(&m) == 2);
+        g.rule = save_each;
+        other_script(&g);
+        for (int i = 0; i < 2; i++) {
+                play_run(&g, NULL);
+                CLEAN(&g);
+                CHECK(postbox_left(&m) == 2);
+        }
+        CHECK(marks(1u << MARK_SEEN) == 5);
+        CHECK(postbox_close(&m, &g) == 2);
+}
+
 /* ---- on_finish, the guard ---- */
 
 static enum verdict command_each(struct play *g, struct plan *p, int number, struct err *e)
