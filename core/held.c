@@ -16,6 +16,7 @@ struct held {
         size_t n, cap, at;
         const uint8_t *script_hash;
         bool quarantined_too, failed;
+        uint64_t left;            /* quarantined ones that are not due */
         uint64_t unread;     /* files of the spool that could not be opened */
         struct err first;    /* why, of the first of them */
 };
@@ -36,8 +37,10 @@ static bool collect(void *ctx, const struct mark *m)
         struct held *h = ctx;
         struct mark *to;
 
-        if (!is_due(h, m))
+        if (!is_due(h, m)) {
+                h->left++;
                 return true;
+        }
         if (h->n == h->cap) {
                 size_t cap = h->cap ? h->cap * 2 : 16;
                 struct mark *p = mem_resize(h->marks, cap * sizeof *p);
@@ -166,4 +169,9 @@ bool held_mark(struct source *s, uint64_t number, struct mark *out)
                 return false;
         *out = h->marks[number - 1];
         return true;
+}
+
+uint64_t held_left(const struct source *s)
+{
+        return ((const struct held *)s)->left;
 }

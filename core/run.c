@@ -90,6 +90,16 @@ static void no_longer_fresh(struct run *r, struct lane *l)
                 log_error("%s", e.text);
 }
 
+/* They are not settled, and the exit code says so: somebody has to look. */
+static void tell_left(struct run *r, struct lane *l)
+{
+        if (l->left == 0)
+                return;
+        log_warn("%.*s: %llu quarantined message%s left alone until the script changes (`mailmill state held` shows why, --failed tries again)",
+                 STR_FMT(l->la.name), (unsigned long long)l->left, l->left == 1 ? "" : "s");
+        r->result.quarantined += l->left;
+}
+
 static void lane_ended(struct run *r, struct lane *l)
 {
         struct run_event ev = { .kind = EVENT_SOURCE_END, .source = l->source ? l->source : l->spool,
@@ -105,6 +115,7 @@ static void lane_ended(struct run *r, struct lane *l)
         }
         if (l->source)
                 r->result.skipped += atomic_load(&l->source->skipped);
+        tell_left(r, l);
         run_tell(r, &ev);
 }
 

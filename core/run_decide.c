@@ -255,7 +255,7 @@ static void skip(struct run *r, struct job *j, const struct err *e)
         else if (j->crash)
                 r->result.held++;
         else
-                r->result.quarantined++;
+                j->lane->left++;
         job_over(r, j, e->code == ERR_NONE ? OUTCOME_HELD : OUTCOME_UNDONE);
 }
 

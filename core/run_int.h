@@ -61,6 +61,7 @@ struct lane {
         int lock;                /* the mailbox's; -1: none */
         struct thread *thread;
         struct root *root;
+        uint64_t left;           /* quarantined messages that this run leaves alone */
         bool has_held;           /* an archive with held messages: look each one up */
         bool resumable;          /* an archive that can be read again */
         struct resume resume;    /* its messages up to this one were settled before; number 0: none */
@@ -168,5 +169,7 @@ struct source *held_open(struct ledger *l, int64_t account, struct str name, str
                          bool quarantined_too, const struct limits *lim, struct err *e) MUST_CHECK;
 /* The mark behind a message that a held source gave. */
 bool held_mark(struct source *s, uint64_t number, struct mark *out);
+/* Quarantined messages that it does not give. */
+uint64_t held_left(const struct source *s);
 
 #endif

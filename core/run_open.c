@@ -36,6 +36,7 @@ static void add_source(struct run *r, struct source *s)
 static bool open_spool(struct run *r, struct lane *l, struct err *e)
 {
         l->spool = held_open(r->ledger, l->la.id, l->la.name, l->account, r->config.script_hash, r->config.failed, &r->config.limits, e);
+        l->left = l->spool ? held_left(l->spool) : 0;
         return l->spool != NULL;
 }
 

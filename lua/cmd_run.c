@@ -93,7 +93,7 @@ static int code_of(const struct run_result *res, const struct outbox_result *sen
 {
         if (res->sources_failed || res->worst != ERR_NONE)
                 return err_exit_code(res->worst == ERR_NONE ? ERR_IO : res->worst);
-        if (res->held || res->undone || res->stopped)
+        if (res->held || res->quarantined || res->undone || res->stopped)
                 return EX_TEMPFAIL;
         return sent->dead ? EX_UNAVAILABLE : sent->untried ? err_exit_code(sent->worst) : EX_OK;
 }

@@ -322,6 +322,8 @@ def quarantine(c):
     for n in range(3):
         c.run(s, SAMPLE, code=75)
     same([r["state"] for r in c.events("state", "held")], ["quarantined"], "after three failures")
+    c.run(s, SAMPLE, code=75)   # not settled: somebody has to look
+    has(c.err, "1 quarantined message left alone")
 
 
 def machine_failure(c):
