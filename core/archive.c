@@ -147,7 +147,9 @@ bool archive_within_next(struct archive *a, struct message **out, struct err *e)
 {
         if (!a->within->base.ops->next(&a->within->base, out, e))
                 return false;
-        if (!*out)
+        if (*out)
+                atomic_fetch_add(&a->base.done_messages, 1);
+        else
                 archive_leave(a);
         return true;
 }

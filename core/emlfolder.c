@@ -112,8 +112,6 @@ static bool next_within(struct folder *f, struct message **out, struct err *e)
         }
         if (f->a.within)
                 atomic_fetch_add(&f->a.base.done_bytes, atomic_load(&s->done_bytes) - done);
-        if (*out)
-                atomic_fetch_add(&f->a.base.done_messages, 1);
         return true;
 }
 

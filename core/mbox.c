@@ -30,6 +30,7 @@ enum {
         AHEAD = FROMLINE_MAX + FIELD_MAX, /* what must be in the buffer behind a From_ line to judge it */
         BEHIND = 4,                    /* and before: LF CR LF, to see the empty line */
         SENDER_MAX = FROMLINE_MAX,
+        HEAD_MAX = 64 << 10,           /* of a header that is searched for what concerns the mbox */
         LENGTH_PEEK = AHEAD + 4,       /* what is looked at behind a Content-Length: CR LF and a From_ line */
 };
 
@@ -278,18 +279,37 @@ static void take_fromline(struct mbox *m)
         m->bare = m->mozilla || (!from.dated && from.bare);
 }
 
-/* Reads the header; where its end is not in the buffer, from as much as the buffer can hold. */
+static bool head_in_sight(struct mbox *m)
+{
+        const struct slurp *in = &m->a.in;
+        struct str text = str_first(str_make(in->p + m->at, in->n - m->at), HEAD_MAX);
+
+        mboxhead_read(text, m->sender_n == 0, &m->head);
+        return m->head.ended || text.n == HEAD_MAX || in->eof;
+}
+
+/* A block smaller than a header, as tests have it. */
+static bool peek_head(struct mbox *m, struct err *e)
+{
+        char *p = mem_alloc(HEAD_MAX);
+        ssize_t got = p ? slurp_peek(&m->a.in, m->a.in.base + m->at, p, HEAD_MAX, e) : -1;
+
+        if (got >= 0)
+                mboxhead_read(str_make(p, (size_t)got), m->sender_n == 0, &m->head);
+        mem_free(p);
+        return p ? got >= 0 : err_nomem(e);
+}
+
 static bool read_head(struct mbox *m, struct err *e)
 {
         const struct slurp *in = &m->a.in;
 
-        mboxhead_read(str_make(in->p + m->at, in->n - m->at), m->sender_n == 0, &m->head);
-        if (!m->head.ended && !in->eof && (m->at > BEHIND || in->n < slurp_block)) {
-                do {
+        if (!head_in_sight(m)) {
+                while (!in->eof && (m->at > BEHIND || in->n < slurp_block))
                         if (!more(m, e))
                                 return false;
-                } while (!in->eof && in->n < slurp_block);
-                mboxhead_read(str_make(in->p + m->at, in->n - m->at), m->sender_n == 0, &m->head);
+                if (!head_in_sight(m) && !peek_head(m, e))
+                        return false;
         }
         if (!m->started)
                 m->lengths = m->head.has_length;
