@@ -119,15 +119,16 @@ static int create(int dir, struct str path, const char *name, struct err *e)
         return fd;
 }
 
-static void remove_name(int dir, struct str path, const char *name)
+/* False: it is there still, and the run's end has to look for it. */
+static bool remove_name(int dir, struct str path, const char *name)
 {
-        bool own;
+        bool own, gone;
         int at = places_fd(dir, path, &own, NULL);
 
-        if (at >= 0)
-                sys_unlink(at, name, NULL);
+        gone = at >= 0 && sys_unlink(at, name, NULL);
         if (own && at >= 0)
                 close(at);
+        return gone;
 }
 
 static bool describe(struct staging *s, int fd, struct staged *o, struct err *e)
@@ -164,7 +165,7 @@ static bool stage_into(struct staging *s, struct place *p, const char *prefix, s
                 return false;
         if (!write_feed(s, fd, feed, e) || !describe(s, fd, o, e)) {
                 close(fd);
-                remove_name(o->dir, o->dir_path, o->name.p);
+                s->outstanding += !remove_name(o->dir, o->dir_path, o->name.p);
                 return false;
         }
         s->outstanding++;
@@ -274,8 +275,7 @@ static bool stage_message(struct staging *s, struct place *got[3], const char *f
         if (o->target.p)
                 return true;
         close_fd(o);
-        remove_name(o->dir, o->dir_path, o->name.p);
-        s->outstanding--;
+        s->outstanding -= remove_name(o->dir, o->dir_path, o->name.p);
         return err_nomem(e);
 }
 
@@ -317,10 +317,8 @@ void staging_drop(struct staging *s, struct staged *o)
 {
         if (!o->name.p || !o->target_path.p)
                 return;
-        if (!s->l->doubtful && !o->published) {
-                remove_name(o->dir, o->dir_path, o->name.p);
-                s->outstanding--;
-        }
+        if (!s->l->doubtful && !o->published)
+                s->outstanding -= remove_name(o->dir, o->dir_path, o->name.p);
         staging_release(s, o);
         o->name = STR_NONE;
 }

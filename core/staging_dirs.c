@@ -126,11 +126,13 @@ static void made_dir(void *ctx, int parent)
         pthread_mutex_unlock(&s->lock);
 }
 
-/* The next start cleans the directories in this list, so it is written before anything can lie there. */
+/* The next start cleans the directories in this list, so it is written before anything can lie there. Each begins with a NUL, too: a full
+ * disk may have cut the one before short. */
 static bool note(struct staging *s, struct place *p, struct err *e)
 {
         if (!p->noted && !map_get(s->noted, p->path)) {
-                if (!sys_write_all(s->notes, p->path.p, p->path.n + 1, e) || !(map_set(s->noted, p->path, s, NULL) || err_nomem(e)))
+                if (!sys_write_all(s->notes, "", 1, e) || !sys_write_all(s->notes, p->path.p, p->path.n + 1, e) ||
+                     !(map_set(s->noted, p->path, s, NULL) || err_nomem(e)))
                         return err_in(e, "noting the directory %.*s", STR_FMT(p->path));
                 s->notes_dirty = true;
         }

@@ -246,8 +246,12 @@ static bool clean_noted(int dir, struct str id, struct map *kept, struct err *e)
         if (!text)
                 return false;
         rest = str_make(text, n);
-        while (rest.n > 0)
-                clean_dir(str_take(&rest, '\0'), id, kept);
+        while (rest.n > 0) {
+                struct str path = str_take(&rest, '\0');
+
+                if (path.n > 0)
+                        clean_dir(path, id, kept);
+        }
         mem_free(text);
         return true;
 }

@@ -10,7 +10,7 @@ COUNT = re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$"
 JOBS = "-j%d" % (os.cpu_count() or 2)
 ASAN = ["BUILD=build-asan", "SANITIZE=address,undefined", "OPT=-O1 -g"]
 TSAN = ["BUILD=build-tsan", "SANITIZE=thread", "OPT=-O1 -g"]
-TSAN_UNITS = ["pool", "map", "run", "staging", "pop3_source", "secret"]  # where threads meet
+TSAN_UNITS = ["pool", "map", "run", "commit", "supervise", "staging", "pop3_source", "secret"]  # where threads meet
 
 
 def make(*args):
