@@ -367,15 +367,15 @@ bool run_all(const struct run_config *c, const struct script *s, const struct ru
                 start_lanes(&r);
                 loop(&r);
                 run_finish(&r);
-                if (!r.config.dry && (!commit_close(&r.committer, e) || !lanes_leave_marks(&r, e)))
-                        ok = false;
+                ok = r.config.dry || (commit_close(&r.committer, e) && lanes_leave_marks(&r, e));
                 for (size_t i = 0; i < r.lane_n; i++)
                         r.result.waiting += r.lanes[i].guard.waiting;
         }
-        if (ok && r.error.code != ERR_NONE) {
+        if (!ok)
+                log_error("%s", e->text);
+        else if (r.error.code != ERR_NONE) /* it was told when it happened */
                 *e = r.error;
-                ok = false;
-        }
+        ok = ok && r.error.code == ERR_NONE;
         *out = r.result;
         close_run(&r);
         return ok;

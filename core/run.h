@@ -67,7 +67,7 @@ struct run;
 void run_stop(void);
 bool run_stopped(void);
 /* Runs to the end. False only when the run as such could not go on (state unreadable, disk full); single messages and sources that failed are in
- * the result. l: the open state. */
+ * the result. l: the open state. Every error has been logged when it returns. */
 bool run_all(const struct run_config *c, const struct script *s, const struct run_hooks *h, struct ledger *l, struct run_result *out,
              struct err *e) MUST_CHECK;
 

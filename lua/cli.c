@@ -393,6 +393,8 @@ bool cli_config(const struct options *o, struct engine *en, struct run_config *c
         c->dry = o->dry;
         c->again = o->again;
         c->failed = o->failed;
+        c->resume = o->resume;
+        c->from_start = o->from_start;
         c->send = o->send;
         c->limit = o->limit;
         return engine_config(en, c, e) && choose_accounts(o, c, e) && choose_root(o, c, e);

@@ -179,5 +179,7 @@ int cmd_run(struct options *o)
                 return cli_usage("which script? mailmill [run] SCRIPT [SOURCE…]");
         if (o->again && o->failed)
                 return cli_usage("--again and --failed ask for different messages");
+        if (o->resume && o->from_start)
+                return cli_usage("--resume and --from-start ask for different messages");
         return supervise(worker, o);
 }

@@ -26,6 +26,8 @@ static const struct option {
         { "json", 0, OPT_FLAG, offsetof(struct options, json), "run serve outbox state", "", "one JSON object a line on standard output" },
         { "limit", 0, OPT_COUNT, offsetof(struct options, limit), "run", "N", "at most N messages of each source" },
         { "again", 0, OPT_FLAG, offsetof(struct options, again), "run", "", "also messages that were seen before" },
+        { "resume", 0, OPT_FLAG, offsetof(struct options, resume), "run", "", "go on where a run over an archive was cut off" },
+        { "from-start", 0, OPT_FLAG, offsetof(struct options, from_start), "run", "", "read such an archive from its start again" },
         { "failed", 0, OPT_FLAG, offsetof(struct options, failed), "run", "", "only what is held or quarantined" },
         { "account", 0, OPT_ACCOUNT, 0, "run", "NAME", "only this account of the script's; may be given again" },
         { "send", 0, OPT_FLAG, offsetof(struct options, send), "run", "", "forwards and commands leave at once, whatever the flood guard says" },

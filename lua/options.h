@@ -24,7 +24,7 @@ struct options {
         const char *code;        /* -e */
         const char *root, *state, *cert, *key, *user;
         uint64_t limit, port;
-        bool dry, json, again, failed, send, verbose, quiet, help, mark_all_seen;
+        bool dry, json, again, failed, resume, from_start, send, verbose, quiet, help, mark_all_seen;
         const char **accounts;
         size_t account_n;
         unsigned allow;          /* of enum engine_allow */

@@ -326,6 +326,27 @@ def quarantine(c):
     has(c.err, "1 quarantined message left alone")
 
 
+def resume(c):
+    """A run over an archive that was cut off leaves a mark: the next says so, --resume goes on behind it, and nothing comes twice."""
+    n = 4000
+    box = c.script("".join("From a@b.example Mon Nov 23 10:00:00 2026\nSubject: %d\n\nbody\n\n" % i for i in range(n)), "in/big.mbox")
+    s = c.script('mail.on_message(function(m) local x = 0 for i = 1, 2e4 do x = x + i end m:deliver "All" end)')
+    new = os.path.join(c.d, "out/All/new")
+    p = subprocess.Popen([BINARY, "--root", "out", s, box], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while p.poll() is None and not (os.path.isdir(new) and os.listdir(new)):
+        time.sleep(0.005)
+    os.killpg(p.pid, signal.SIGKILL)
+    p.wait()
+    before = len(os.listdir(new))
+    if before == n:
+        raise AssertionError("the run was over before it was cut off")
+    c.run("--root", "out", s, box, code=64)
+    has(c.err, "--resume", "--from-start")
+    c.run("--root", "out", "--resume", s, box)
+    same(len(os.listdir(new)), n, "messages after --resume")
+    c.run("--root", "out2", s, box)      # finished: no mark is left, the next run reads all of it
+
+
 def machine_failure(c):
     """A root that can't be made is no failure of the script's: held, never quarantined."""
     for n in range(4):
@@ -591,7 +612,7 @@ def man_page(c):
 
 
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
-         held_and_state, outbox, send, quarantine, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, fetch, accounts, terminal, progress, demo, man_page]
+         held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, fetch, accounts, terminal, progress, demo, man_page]
 
 
 def main():
