@@ -142,8 +142,8 @@ static const int deadly[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
 static struct sigaction before[sizeof deadly / sizeof *deadly];
 
 /* Then whoever handled it before (a sanitizer, or the system) has it: the instruction that failed fails again, and abort() raises
- * its signal once more. */
-static void on_death(int sig)
+ * its signal once more; one that somebody sent is sent on. */
+static void on_death(int sig, siginfo_t *info, void *context)
 {
         unsigned none = 0;
 
@@ -151,11 +151,13 @@ static void on_death(int sig)
         for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++)
                 if (deadly[i] == sig)
                         sigaction(sig, &before[i], NULL);
+        if (info->si_code <= 0)
+                raise(sig);
 }
 
 static void tell_deaths(void)
 {
-        struct sigaction sa = { .sa_handler = on_death, .sa_flags = SA_ONSTACK };
+        struct sigaction sa = { .sa_sigaction = on_death, .sa_flags = SA_ONSTACK | SA_SIGINFO };
 
         for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++)
                 sigaction(deadly[i], &sa, &before[i]);
