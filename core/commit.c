@@ -296,9 +296,7 @@ static struct mark new_mark(struct committer *c, struct item *it)
  * ours is perhaps cut off (W19), whatever the script wants. */
 static enum outcome_leave leave_of(const struct plan *p)
 {
-        bool kept = p->delivered || p->saved_whole || p->discarded;
-
-        return !kept || message_origin(p->message)->suspect ? LEAVE_ALWAYS : p->leave_set ? p->leave : LEAVE_DEFAULT;
+        return !plan_keeps(p) || message_origin(p->message)->suspect ? LEAVE_ALWAYS : p->leave_set ? p->leave : LEAVE_DEFAULT;
 }
 
 static int mark_leave(enum outcome_leave leave)

@@ -73,6 +73,11 @@ struct effect *plan_add(struct plan *p, enum effect_kind kind, const struct limi
         return f;
 }
 
+bool plan_keeps(const struct plan *p)
+{
+        return p->delivered || p->saved_whole || p->discarded;
+}
+
 uint64_t plan_store_hash(struct str store, struct str key)
 {
         return map_hash(store) * 31 + map_hash(key);

@@ -79,6 +79,8 @@ bool plan_store(struct plan *p, struct str store, struct str key, struct str val
 /* The newest change the plan itself holds for a key, or NULL. */
 const struct store_change *plan_changed(const struct plan *p, struct str store, struct str key);
 uint64_t plan_store_hash(struct str store, struct str key);
+/* Does it keep the message itself (or say that nobody wants it)? Only then may the server forget it. */
+bool plan_keeps(const struct plan *p);
 /* Sets every mail's and command's action id: from account, message hash and place. */
 bool plan_actions(struct plan *p, struct err *e) MUST_CHECK;
 /* "deliver Archive/Billing", "save invoices/7 a.pdf (34 kB)", "forward to a@b": one effect in words. */

@@ -56,6 +56,7 @@ struct run_hooks {
 struct run_result {
         uint64_t messages, delivered, saved, mails, commands, held, skipped, undone;
         uint64_t quarantined;                /* of those held now, and those that were left alone because they were before */
+        uint64_t limited;                    /* messages of archives over a parsing limit that were not kept whole */
         uint64_t waiting;                    /* outward effects that the flood guard made wait in this run */
         unsigned sources_failed;
         enum err_code worst;                 /* of the sources' and the run's errors */

@@ -167,6 +167,30 @@ static bool unreadable(struct run *r, struct job *j)
         return true;
 }
 
+/* A parsing limit was reached: what the script saw may not be all. Such a message settles only when it is kept whole or discarded. Of an
+ * account it is held; what was decided about an archive's is carried out, but the exit code tells. */
+static void mind_limits(struct run *r, struct job *j)
+{
+        char name[512];
+        struct err why;
+        size_t n, i = 0;
+        const char *const *defects;
+
+        if (j->item.hold || plan_keeps(j->item.plan) || !message_over_limit(j->message))
+                return;
+        defects = message_defects(j->message, &n);
+        while (i + 1 < n && strncmp(defects[i], "limit.", 6) != 0)
+                i++;
+        err_set(&why, ERR_LIMIT, "%s: it is more than mail.limits allows to be read, and was neither delivered nor saved whole nor discarded",
+                defects[i]);
+        if (j->lane->account) {
+                job_hold(j, &why, false);
+                return;
+        }
+        log_warn("%.*s: %s", STR_FMT(job_name(r, j, name, sizeof name)), why.text);
+        r->result.limited++;
+}
+
 static void decided(struct run *r, struct job *j, enum verdict v, struct err *e)
 {
         if (unreadable(r, j))
@@ -182,6 +206,7 @@ static void decided(struct run *r, struct job *j, enum verdict v, struct err *e)
                 job_hold(j, message_trouble(j->message), false);
         else if (v == RUN_FAIL)
                 job_hold(j, e, !is_of_machine(e) && e != &j->error);
+        mind_limits(r, j);
         if (r->config.dry)
                 dry_decided(r, j);
         else

@@ -95,6 +95,8 @@ static int code_of(const struct run_result *res, const struct outbox_result *sen
                 return err_exit_code(res->worst == ERR_NONE ? ERR_IO : res->worst);
         if (res->held || res->quarantined || res->undone || res->stopped)
                 return EX_TEMPFAIL;
+        if (res->limited)
+                return EX_DATAERR;
         return sent->dead ? EX_UNAVAILABLE : sent->untried ? err_exit_code(sent->worst) : EX_OK;
 }
 

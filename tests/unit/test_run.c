@@ -508,6 +508,29 @@ TEST(without_an_inbox)
         CHECK(postbox_close(&m, &g) == 2);
 }
 
+/* Over a parsing limit: of an account held until it is kept whole, of an archive carried out and told. */
+TEST(over_a_limit)
+{
+        struct play g = play_new(nothing);
+        struct postbox m;
+
+        write_mbox("a.mbox", 1, 3, 100);
+        NEED(postbox_open(&m, &g, "a.mbox"));
+        g.account.leave = LEAVE_NEVER;
+        g.account.inbox = STR_NONE;
+        g.config.limits.header_fields = 1;
+        play_run(&g, NULL);
+        CHECK(g.ok && g.result.held == 3 && g.result.messages == 0 && postbox_left(&m) == 3);
+        CHECK(strstr(g.why, "limit.header"));
+        g.account.inbox = STR("Inbox");
+        play_run(&g, NULL);
+        CHECK(g.ok && g.result.held == 0 && g.result.messages == 3 && g.result.delivered == 3);
+        postbox_close(&m, &g);
+        g.config.account_n = 0;
+        play_run(&g, "a.mbox", NULL);
+        CHECK(g.ok && g.result.messages == 3 && g.result.limited == 3 && g.result.held == 0);
+}
+
 TEST(held_of_an_account)
 {
         struct play g = play_new(third_fails);
