@@ -353,7 +353,8 @@ static const luaL_Reg declarations[] = {
 
 static const luaL_Reg facts[] = {
         /*** mail.has(feature) -> boolean
-         * Whether this mailmill can do something: "pop3", "smtp", "tls", "mbox", "maildir", "mh", "eml", "bundle", "regex", "magic", "html". */
+         * Whether this mailmill can do something: "pop3", "smtp", "tls", "mbox", "maildir", "mh", "eml", "bundle", "regex", "magic", "html", "tnef",
+         * "smime", "uuencode". */
         { "has", has },
         { NULL, NULL },
 };
