@@ -1,6 +1,6 @@
 -- Reads the documentation blocks of the bindings (the form stands at the head of lua/face.h) and makes from them what can't go stale:
 --   lua5.4 lua/doc.lua api OUT.lua      the name tables that `mailmill check` uses
---   lua5.4 lua/doc.lua readme           the reference between the markers in lua/README.md, written anew
+--   lua5.4 lua/doc.lua readme           the reference and the list of defects between the markers in lua/README.md, written anew
 --   lua5.4 lua/doc.lua verify           the same, but only says whether it would change something, and what entry has no block
 --   lua5.4 lua/doc.lua man OUT.1        the man page, from lua/options.c, lua/main.c and the README
 
@@ -219,12 +219,28 @@ end
 
 local BEGIN, END = "<!-- reference: made by lua/doc.lua from the bindings -->\n", "<!-- end of the reference -->\n"
 
+local DEFECTS, DEFECTS_END = "<!-- defects: made by lua/doc.lua from core/defects.c -->\n", "<!-- end of the defects -->\n"
+
+local function defects()
+  local out = { "| name | meaning |\n| --- | --- |" }
+  for name, meaning in read("core/defects.c"):gmatch('{ "([%l.]+)", "(.-)" },') do
+    out[#out + 1] = ("| %s | %s |"):format(name, (meaning:gsub("[<*_|]", { ["<"] = "&lt;", ["*"] = "\\*", ["_"] = "\\_", ["|"] = "\\|" })))
+  end
+  assert(#out > 20, "core/defects.c: the names are not where they were")
+  return table.concat(out, "\n") .. "\n"
+end
+
+local function between(text, first, last, new)
+  local from = select(2, text:find(first, 1, true))
+  local to = text:find(last, 1, true)
+  assert(from and to, "lua/README.md: a marker is missing: " .. first)
+  return text:sub(1, from) .. "\n" .. new .. text:sub(to)
+end
+
 local function readme(blocks)
   local text = read "lua/README.md"
-  local from = select(2, text:find(BEGIN, 1, true))
-  local to = text:find(END, 1, true)
-  assert(from and to, "lua/README.md: the markers of the reference are missing")
-  return text, text:sub(1, from) .. "\n" .. reference(blocks) .. text:sub(to)
+  local new = between(text, DEFECTS, DEFECTS_END, defects() .. "\n")
+  return text, between(new, BEGIN, END, reference(blocks))
 end
 
 -- Every entry of a table of functions that scripts see has its block right above.
@@ -250,11 +266,26 @@ local function roff(text)
   return (text:gsub("\\", "\\e"):gsub("\n([.'])", "\n\\&%1"):gsub("^([.'])", "\\&%1"):gsub("%-", "\\-"):gsub("…", "\\&..."))
 end
 
+-- Text lines of at most 80 bytes, as mandoc wants them.
+local function fold(line)
+  local lines, n = {}, 0
+  if #line <= 80 or line:match("^[.']") then return line end
+  for word in line:gmatch("%S+") do
+    if n > 0 and #lines[n] + 1 + #word <= 80 then
+      lines[n] = lines[n] .. " " .. word
+    else
+      n = n + 1
+      lines[n] = word:gsub("^([.'])", "\\&%1")
+    end
+  end
+  return table.concat(lines, "\n")
+end
+
 local function man_commands(out)
   local text = assert(read("lua/main.c"):match("commands%[%] = (%b{})"))
   for name, usage, help in text:gmatch('{ "([%w-]+)", "(.-)", "(.-)", cmd_') do
     for form in (usage:gsub("\\n", "\n") .. "\n"):gmatch("(.-)\n") do
-      out[#out + 1] = ".TP\n.B mailmill " .. roff(form:match("^%-e") and form or name .. " " .. form)
+      out[#out + 1] = ".TP\n.B mailmill " .. roff(form:match("^%-e") and form or (name .. " " .. form):gsub(" $", ""))
     end
     out[#out + 1] = roff(help) .. "."
   end
@@ -272,7 +303,7 @@ end
 
 -- Markdown as plain as lua/README.md is: headings, lists, code, paragraphs.
 local function man_text(out, text)
-  local code, table_open = false, false
+  local code, heading = false, nil
   for line in (text .. "\n"):gmatch("(.-)\n") do
     local plain = roff(line:gsub("`", ""):gsub("&lt;", "<"):gsub("\\([*_])", "%1"):gsub("%*%*", ""):gsub("%[([^%]]+)%]%([^)]*%)", "%1"))
     if line:match("^```") then
@@ -281,13 +312,18 @@ local function man_text(out, text)
     elseif code then
       out[#out + 1] = plain
     elseif line:match("^|") then
-      local a, b = plain:match("^|%s*(.-)%s*|%s*(.-)%s*|")
-      if a and not a:match("^[\\%-]+$") then out[#out + 1] = ".TP\n" .. a .. "\n" .. b end
-      table_open = true
+      local a, b = plain:gsub("\\e|", "\0"):match("^|%s*(.-)%s*|%s*(.-)%s*|")
+      if line:match("^| %-%-%-") then
+        out[heading] = ""                                            -- the line above it only names the columns
+      elseif a then
+        heading = #out + 1
+        out[heading] = ".TP\n" .. (a .. "\n" .. b):gsub("\0", "|")
+      end
     elseif line:match("^#+ ") then
       out[#out + 1] = ".SS " .. plain:gsub("^#+ ", "")
     elseif line:match("^%- ") then
-      out[#out + 1] = ".TP\n.B " .. plain:gsub("^\\%- ", ""):gsub("%s+$", "")
+      local item, entry = plain:gsub("^\\%- ", ""), line:match("  $")  -- an entry of the reference has its text on the next line
+      out[#out + 1] = entry and ".TP\n.B " .. item:gsub("%s+$", ""):gsub('"', "\\(dq") or ".IP \\(bu 2\n" .. item
     elseif line:match("^  %- ") then
       out[#out + 1] = ".br\n" .. plain:gsub("^  \\%- ", "")
     elseif line == "" then
@@ -305,8 +341,8 @@ local function man_page()
     ('.TH MAILMILL 1 "2026-11-23" "mailmill %s" "User commands"'):format(version),
     ".SH NAME\nmailmill \\- run a script over mail: fetch, decide, keep, save, forward",
     ".SH SYNOPSIS\n.B mailmill\n[\\fIoption\\fR ...] \\fIscript\\fR [\\fIsource\\fR ...]\n.br\n.B mailmill \\-e\n\\fIcode\\fR \\fIsource\\fR ...",
-    ".SH DESCRIPTION\nmailmill fetches mail over POP3 or reads it from archives (mbox, Maildir, .eml files and folders of them, standard input for",
-    "\\-), parses it, and hands every message to a Lua 5.4 script. What the script decides is carried out as one unit for each message, so",
+    ".SH DESCRIPTION\nmailmill fetches mail over POP3 or reads it from archives (mbox, Maildir, MH, .eml files, also compressed, in zip or tar, or on",
+    "standard input), takes it apart, and hands every message to a Lua 5.4 script. What the script decides is carried out as one unit for each message, so",
     "that nothing is lost, nothing happens twice, and a rule can be tried with \\-\\-dry\\-run before it is trusted. Sources named on the command line",
     "replace those that the script declares.",
     ".SH COMMANDS",
@@ -315,17 +351,23 @@ local function man_page()
   out[#out + 1] = ".TP\n.B mailmill show, extract, fetch\nReady\\-made scripts; \\-\\-help behind the name tells more."
   out[#out + 1] = ".SH OPTIONS"
   man_options(out)
-  out[#out + 1] = ".SH EXIT STATUS\nFrom sysexits.h; 0 only if every message settled.\n.TP\n.B 64\nThe command line makes no sense.\n.TP\n.B 65\nThe script can't be read, or" ..
-    " has mistakes.\n.TP\n.B 66\nA file that was named is not there.\n.TP\n.B 69\nA server refused a mail for good.\n.TP\n.B 70\nmailmill itself, or what mail.on_finish does, failed.\n.TP\n.B 74\nThe disk, or a directory, refused.\n.TP\n.B 75\nMessages are held, or a server" ..
+  out[#out + 1] = ".SH EXIT STATUS\nFrom sysexits.h; 0 only if every message settled.\n.TP\n.B 64\nThe command line makes no sense, or a run that was cut off needs \\-\\-resume or \\-\\-from\\-start.\n.TP\n.B 65\nThe script can't be read, or" ..
+    " has mistakes.\n.TP\n.B 66\nA file that was named is not there.\n.TP\n.B 69\nA server refused a mail for good.\n.TP\n.B 70\nmailmill itself, or what mail.on_finish does, failed.\n.TP\n.B 71\nThere is no memory.\n.TP\n.B 73\nA name is taken.\n.TP\n.B 74\nThe disk, or a directory, refused.\n.TP\n.B 75\nMessages are held or quarantined, or a server" ..
     " could not be reached: run it again.\n.TP\n.B 76\nA server broke the protocol, or its certificate was refused.\n.TP\n.B 77\nThe login was refused."
   out[#out + 1] = ".SH FILES\n.TP\n.I ~/.config/mailmill/init.lua\nRuns before every script: accounts and defaults shared by all.\n.TP\n.I ~/.local/state/mailmill\n" ..
     "Marks, outbox, stores and the spool of held messages (XDG_STATE_HOME, or \\-\\-state)."
   out[#out + 1] = ".SH SCRIPTS"
   man_text(out, guide)
   local kept = {}
+  local unfilled = false
   for line in (table.concat(out, "\n") .. "\n"):gmatch("(.-)\n") do -- an empty line of the README counts only between paragraphs
-    if kept[#kept] == ".PP" and line:match("^%.[STP]") then kept[#kept] = nil end
-    if line ~= ".PP" or not (kept[#kept] or ""):match("^%.S") then kept[#kept + 1] = line end
+    if kept[#kept] == ".PP" and line:match("^%.[STPI]") then kept[#kept] = nil end
+    if line == ".nf" or line == ".fi" then unfilled = line == ".nf" end
+    if line == "" and not unfilled then goto continue end
+    if line ~= ".PP" or not (kept[#kept] or ""):match("^%.S") then
+      for piece in (unfilled and line or fold(line)):gmatch("[^\n]*") do kept[#kept + 1] = piece end
+    end
+    ::continue::
   end
   if kept[#kept] == ".PP" then kept[#kept] = nil end
   return table.concat(kept, "\n") .. "\n"
@@ -340,7 +382,7 @@ local function verify(blocks)
   local old, new = readme(blocks)
   local missing = undocumented()
   for _, text in ipairs(missing) do print(text) end
-  if old ~= new then print("lua/README.md: the reference is not what the bindings say; lua5.4 lua/doc.lua readme writes it anew") end
+  if old ~= new then print("lua/README.md: the reference or the list of defects is not what the sources say; lua5.4 lua/doc.lua readme writes it anew") end
   os.exit(old == new and #missing == 0)
 end
 
