@@ -8,7 +8,7 @@
 #include "core/mem.h"
 #include "core/sys.h"
 
-/* ---- step 5: staging ---- */
+/* ---- staging ---- */
 
 /* The From_ line says who sent it and when it came, as far as its source knew. */
 static bool stage_mbox(struct committer *c, struct plan *p, struct effect *f, struct mail_stream *s, struct err *e)
@@ -201,7 +201,7 @@ static void close_spools(struct item *it)
         }
 }
 
-/* ---- step 6: the transaction ---- */
+/* ---- the transaction ---- */
 
 static bool record_rename(struct committer *c, struct effect *f, struct err *e)
 {
@@ -293,7 +293,7 @@ static struct mark new_mark(struct committer *c, struct item *it)
 }
 
 /* What the script and an inbox of false say about the server's copy: it stays when nothing of ours is the message itself, and when
- * ours is perhaps cut off (W19), whatever the script wants. */
+ * ours is perhaps cut off, whatever the script wants. */
 static enum outcome_leave leave_of(const struct plan *p)
 {
         return !plan_keeps(p) || message_origin(p->message)->suspect ? LEAVE_ALWAYS : p->leave_set ? p->leave : LEAVE_DEFAULT;

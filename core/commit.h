@@ -1,4 +1,9 @@
-/* Carrying plans out: the protocol of SAFETY.md from step 5 to step 9, for a batch of plans that is committed as a prefix. */
+/* Carrying plans out, for a batch of plans that is committed as a prefix:
+ *   stage    every output is written under a hidden name (commit_stage, in parallel; the rest is commit_batch)
+ *   sync     what is staged becomes durable
+ *   commit   one transaction with marks, journal, outbox and stores: before it nothing has happened, after it everything will
+ *   publish  the outputs get their names, durably; what a run does not come to do the next start finishes
+ * Then the sources learn the outcomes, and may delete. */
 #ifndef CORE_COMMIT_H
 #define CORE_COMMIT_H
 
@@ -51,12 +56,12 @@ struct committer {
 
 enum { ATTEMPTS_MAX = 3 }; /* failures of one script before a message is quarantined */
 
-/* Step 5, on any thread, for one item: writes every output under its staged name (or, to hold it, its bytes into the spool), and
+/* On any thread, for one item: writes every output under its staged name (or, to hold it, its bytes into the spool), and
  * computes the hashes its mark needs. On failure everything of it is dropped again. */
 bool commit_stage(struct committer *c, struct item *it, struct err *e) MUST_CHECK;
 void commit_drop(struct committer *c, struct item *it); /* what commit_stage wrote goes */
 
-/* Steps 5 (sync) to 8: checks the names again, syncs, commits, renames, syncs. Returns how many of the n items were committed: a prefix. If it is
+/* Checks the names again, syncs, commits, renames, syncs. Returns how many of the n items were committed: a prefix. If it is
  * less than n, e says why, and *retry tells that the first item left over is to be decided again (its name was taken, or a file that it relied
  * on is not there) rather than that the machine failed (disk full, sync failed: nothing more should be fetched). With n returned, e may
  * still say that a rename failed: all is promised, the next start finishes it, and nothing more should be fetched. */

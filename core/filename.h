@@ -6,7 +6,7 @@
 
 enum { FILENAME_MAX_BYTES = 200, FILENAME_EXT_MAX = 16 };
 
-/* Which defects the name showed (HOSTILE.md rows F). */
+/* Which defects the name showed. */
 enum filename_flag {
         FILENAME_BIDI = 1, FILENAME_SPACES = 2, FILENAME_CLSID = 4, FILENAME_MIXED = 8, FILENAME_CHANGED = 16,
 };

@@ -32,7 +32,7 @@ struct ledger_account {
         bool fresh;            /* no run of it has ended yet */
         int64_t last_run;      /* wall clock of the last run's start; 0: never */
         bool no_pipeline, no_capa; /* learnt about its server */
-        bool sizes_differ;     /* the server's sizes habitually differ from the bytes (W19) */
+        bool sizes_differ;     /* the server's sizes habitually differ from the bytes: they prove no cut */
 };
 bool ledger_account(struct ledger *l, struct str name, struct str mailbox, struct ledger_account *out, struct arena *a,
                     struct err *e) MUST_CHECK; /* made when missing; readonly: id -1, which nothing has */

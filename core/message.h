@@ -28,7 +28,7 @@ struct origin {
         uint64_t number;         /* its place in the source, 1.. */
         uint64_t offset;         /* in the archive's file */
         unsigned occurrence;     /* among equal UIDs, 0.. */
-        bool suspect;            /* perhaps truncated (window W19) */
+        bool suspect;            /* perhaps cut off: shorter than its server said, twice */
 };
 
 /* The bytes are those of r; the message takes its own reference of r.in. LF form (CRLF has become LF) is the source's duty.
@@ -67,7 +67,7 @@ unsigned message_received_count(struct message *m);                /* Received f
 /* Names such as "ambiguous.boundary", in the order found; grows as more is asked for. */
 const char *const *message_defects(struct message *m, size_t *n);
 void message_add_defect(struct message *m, const char *name /* static */);
-/* True when a parsing limit was reached: such a message settles only when kept whole or discarded. */
+/* True when a parsing limit was reached: there may be more than the answers show. */
 bool message_over_limit(struct message *m);
 
 /* Parts. Leaves in document order as RFC 2045 sees them, into message/rfc822 that is not itself encoded. */

@@ -122,7 +122,7 @@ static bool command_ended(struct job *j, bool ran, int status, const struct err 
         return j->item.at_most_once ? outbox_bury(j, e) : outbox_later(j, e);
 }
 
-/* SAFETY.md, Children: the finished file as standard input; the action id tells a repeat. */
+/* The finished file as standard input; the action id tells a repeat. */
 static bool run_command(struct job *j, struct err *e)
 {
         struct str action = arena_printf(j->a, "MAILMILL_ACTION=%.*s", STR_FMT(j->item.action));

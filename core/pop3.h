@@ -39,7 +39,7 @@ struct pop3_options {
         bool dry, again;           /* again: also what was seen */
         uint64_t limit;            /* messages; 0: all */
         int64_t now;               /* the run's clock */
-        bool no_age;               /* the clock jumped (W20): no DELE by age, no mark forgotten */
+        bool no_age;               /* the clock jumped: no DELE by age, no mark forgotten */
 };
 struct source *pop3_source(struct account *acc, const struct ledger_account *la, struct ledger *l, const struct limits *lim,
                            const char *tmp_dir, const struct pop3_options *o, struct err *e) MUST_CHECK;

@@ -73,7 +73,7 @@ static bool verify(struct fetch *f, struct mail *m, struct message *msg, const u
         return true;
 }
 
-/* W19: much shorter than LIST says, in an account whose sizes are otherwise right. */
+/* Much shorter than LIST says, in an account whose sizes are otherwise right. */
 static bool is_short(struct fetch *f, const struct mail *m, const struct body *b)
 {
         uint64_t got = b->wire >= 3 ? b->wire - 3 : 0;

@@ -73,7 +73,7 @@ struct mail {
         uint8_t cuts;               /* sessions lost while its answer was due */
         bool named;                 /* uid was made of the header */
         bool verify;                /* once RETRieved, its content is compared with the mark before it is handed out */
-        bool again, suspect;        /* W19: fetched once more; short twice */
+        bool again, suspect;        /* fetched once more, as it was short; short twice */
 };
 
 enum flight_kind { FLY_RETR, FLY_TOP, FLY_DELE, FLY_NOOP };
@@ -126,7 +126,7 @@ struct fetch {
 
         uint64_t limit, asked;      /* messages being RETRieved or handed out, of at most limit (0: no limit) */
         uint64_t given;             /* handed out */
-        unsigned agree, differ;     /* sizes against bytes (W19) */
+        unsigned agree, differ;     /* sizes that the server said against bytes that came */
         uint64_t exact, inexact;    /* the same, to the byte */
         uint64_t troubles;          /* messages that could not be had */
         struct err trouble;         /* the first of them */

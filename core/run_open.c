@@ -8,14 +8,14 @@
 #include "core/run_int.h"
 #include "core/supervise.h"
 
-enum { CLOCK_LEAP = 90 * 24 * 60 * 60 }; /* W20: seconds forward since the last run that are not believed */
+enum { CLOCK_LEAP = 90 * 24 * 60 * 60 }; /* seconds forward since the last run that are not believed */
 
 static struct str mailbox_of(struct run *r, const struct account *a)
 {
         return arena_printf(r->arena, "%.*s@%.*s:%u", STR_FMT(a->user), STR_FMT(a->host), a->port);
 }
 
-/* W20: ages are measured by the wall clock, so a clock that jumped must not delete or forget anything. */
+/* Ages are measured by the wall clock, so a clock that jumped must not delete or forget anything. */
 static bool clock_jumped(struct run *r, struct lane *l)
 {
         int64_t last = l->la.last_run, now = r->config.now;

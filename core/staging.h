@@ -68,7 +68,7 @@ bool staging_taken(const struct staged *o);                          /* is there
  * fdatasync when few; and the directories that hold their staged names. Closes o[i].fd, not fds. After a failed sync nothing of it may be
  * trusted: every later one fails too, and the run must end. */
 bool staging_sync(struct staging *s, struct staged *const *o, size_t n, const int *fds, size_t m, struct err *e) MUST_CHECK;
-/* Step 7: gives them their names without replacing (or replacing, where said), and syncs every directory touched. A taken target: the
+/* After the commitment: gives them their names without replacing (or replacing, where said), and syncs every directory touched. A taken target: the
  * next free name, reported through took (may be NULL), and then put into o->target. On failure the others have been tried all the same, and
  * o->published tells; the journal's rows of the rest stay, and the next start finishes them. */
 bool staging_publish(struct staging *s, struct staged *const *o, size_t n,

@@ -210,7 +210,7 @@ bool staging_sync_dirs(struct staging *s, struct map *paths, struct err *e)
         return ok;
 }
 
-/* ---- step 5: before commitment --------------------------------------------------------------------------------- */
+/* ---- before the commitment ------------------------------------------------------------------------------------- */
 
 static int reopen(const struct staged *o, struct err *e)
 {
@@ -307,7 +307,7 @@ bool staging_sync(struct staging *s, struct staged *const *o, size_t n, const in
         return ok ? true : err_in(e, "making %zu outputs durable", n + m);
 }
 
-/* ---- step 7: after commitment ---------------------------------------------------------------------------------- */
+/* ---- after the commitment -------------------------------------------------------------------------------------- */
 
 /* What comes when the promised name is taken. */
 static struct str next_name(struct str promised, bool numbered, unsigned n, struct arena *a)

@@ -28,7 +28,7 @@ int sys_mkdirs_beneath(int dir, struct str path, void (*made)(void *ctx, int par
 /* The same for a path of ours, absolute or relative to the working directory. */
 bool sys_mkdirs(const char *path, mode_t mode, struct err *e) MUST_CHECK;
 bool sys_write_all(int fd, const void *p, size_t n, struct err *e) MUST_CHECK;
-/* Bytes read (0: end), or -1; never EINTR. pread_full reads until n or the end. */
+/* Bytes read (0: end), or -1; never EINTR. sys_pread_full reads until n or the end. */
 ssize_t sys_read(int fd, void *p, size_t n, struct err *e) MUST_CHECK;
 ssize_t sys_pread_full(int fd, void *p, size_t n, uint64_t off, struct err *e) MUST_CHECK;
 /* A whole file of at most max bytes (ERR_LIMIT beyond), NUL-terminated; mem_free it. */

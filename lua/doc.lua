@@ -352,7 +352,7 @@ local function man_page()
   out[#out + 1] = ".SH OPTIONS"
   man_options(out)
   out[#out + 1] = ".SH EXIT STATUS\nFrom sysexits.h; 0 only if every message settled.\n.TP\n.B 64\nThe command line makes no sense, or a run that was cut off needs \\-\\-resume or \\-\\-from\\-start.\n.TP\n.B 65\nThe script can't be read, or" ..
-    " has mistakes.\n.TP\n.B 66\nA file that was named is not there.\n.TP\n.B 69\nA server refused a mail for good.\n.TP\n.B 70\nmailmill itself, or what mail.on_finish does, failed.\n.TP\n.B 71\nThere is no memory.\n.TP\n.B 73\nA name is taken.\n.TP\n.B 74\nThe disk, or a directory, refused.\n.TP\n.B 75\nMessages are held or quarantined, or a server" ..
+    " has mistakes; or a message of an archive was over a limit and was not kept whole.\n.TP\n.B 66\nA file that was named is not there.\n.TP\n.B 69\nA server refused a mail for good.\n.TP\n.B 70\nmailmill itself, or what mail.on_finish does, failed.\n.TP\n.B 71\nThere is no memory.\n.TP\n.B 73\nA name is taken.\n.TP\n.B 74\nThe disk, or a directory, refused.\n.TP\n.B 75\nMessages are held or quarantined, or a server" ..
     " could not be reached: run it again.\n.TP\n.B 76\nA server broke the protocol, or its certificate was refused.\n.TP\n.B 77\nThe login was refused."
   out[#out + 1] = ".SH FILES\n.TP\n.I ~/.config/mailmill/init.lua\nRuns before every script: accounts and defaults shared by all.\n.TP\n.I ~/.local/state/mailmill\n" ..
     "Marks, outbox, stores and the spool of held messages (XDG_STATE_HOME, or \\-\\-state)."

@@ -28,7 +28,7 @@ static bool all_four(const struct got *g)
         return ok;
 }
 
-/* The measure of SERVERS.md: 4 messages, left on the server, two runs: 4 after the first, 4 after the second. */
+/* The measure of every server: 4 messages, left on the server, two runs: 4 after the first, 4 after the second. */
 static void twice(struct peer *p, const struct run_options *r, const char *what, bool clean)
 {
         struct state s;
