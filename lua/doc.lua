@@ -323,13 +323,13 @@ local function man_text(out, text)
       out[#out + 1] = ".SS " .. plain:gsub("^#+ ", "")
     elseif line:match("^%- ") then
       local item, entry = plain:gsub("^\\%- ", ""), line:match("  $")  -- an entry of the reference has its text on the next line
-      out[#out + 1] = entry and ".TP\n.B " .. item:gsub("%s+$", ""):gsub('"', "\\(dq") or ".IP \\(bu 2\n" .. item
+      out[#out + 1] = entry and ".TP\n.B " .. item:gsub("%s+$", ""):gsub('"', "\\(dq") or ".IP \\(bu 2\n" .. item:gsub("^([.'])", "\\&%1")
     elseif line:match("^  %- ") then
       out[#out + 1] = ".br\n" .. plain:gsub("^  \\%- ", "")
     elseif line == "" then
       out[#out + 1] = ".PP"
     elseif not line:match("^<!%-%-") then
-      out[#out + 1] = (plain:gsub("^%s+", ""))
+      out[#out + 1] = (plain:gsub("^%s+", ""):gsub("^([.'])", "\\&%1"))
     end
   end
 end
