@@ -242,9 +242,9 @@ static bool record_outward(struct committer *c, struct item *it, struct effect *
                 .account = m ? message_origin(m)->account : STR_NONE,
         };
 
-        if (f->compose && f->compose->subject.n)
-                o.subject = f->compose->subject;
-        else if (m)
+        if (f->compose)
+                o.subject = compose_subject(f->compose, it->plan->arena);
+        if (!o.subject.n && m)
                 o.subject = message_subject(m);
         return ledger_outbox_add(c->ledger, &o, e);
 }

@@ -157,16 +157,16 @@ static void date_field(struct composing *w, const char *name)
         segments_printf(&w->out, "%s: %s\n", name, date);
 }
 
-static struct str implied_subject(struct composing *w)
+struct str compose_subject(const struct compose *c, struct arena *a)
 {
         struct str s;
 
-        if (w->c->subject.n || !w->c->original)
-                return w->c->subject;
-        s = message_subject(w->c->original);
-        if (str_starts_nocase(s, STR("Fwd:")))
+        if (c->subject.n || !c->original)
+                return c->subject;
+        s = message_subject(c->original);
+        if (c->how == COMPOSE_REDIRECT || str_starts_nocase(s, STR("Fwd:")))
                 return s;
-        return arena_printf(w->out.arena, "Fwd: %.*s", STR_FMT(s));
+        return arena_printf(a, "Fwd: %.*s", STR_FMT(str_first(s, SUBJECT_MAX)));
 }
 
 static bool action_field(struct composing *w)
@@ -182,7 +182,7 @@ static bool header(struct composing *w)
         if (!from_field(w, "From") || !mailboxes(w, "To", c->to, c->to_n) || !mailboxes(w, "Cc", c->cc, c->cc_n) ||
             !mailbox(w, "Reply-To", c->reply_to))
                 return false;
-        if (!field(w, "Subject", c->subject.n ? c->subject : segments_one_line(&w->out, implied_subject(w), SUBJECT_MAX)))
+        if (!field(w, "Subject", c->subject.n ? c->subject : segments_one_line(&w->out, compose_subject(c, w->out.arena), SUBJECT_MAX)))
                 return false;
         message_id_field(w, "Message-ID");
         if (!field(w, "In-Reply-To", c->in_reply_to) || !field(w, "References", c->references) || !action_field(w))

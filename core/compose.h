@@ -45,6 +45,8 @@ struct mail_stream *compose_copy(struct message *m, const struct compose_field *
 /* The message itself, unchanged; a part's decoded bytes. */
 struct mail_stream *compose_as_is(struct message *m, struct arena *a, struct err *e) MUST_CHECK;
 struct mail_stream *compose_part(struct part *p, struct arena *a, struct err *e) MUST_CHECK;
+/* The subject that mail has: the one given, or what the kind of mail implies. {NULL,0} when there is no memory. */
+struct str compose_subject(const struct compose *c, struct arena *a);
 struct feed mail_stream_feed(struct mail_stream *s); /* from the beginning */
 void mail_stream_close(struct mail_stream *s);       /* closes readers; may be NULL */
 

@@ -14,7 +14,7 @@ enum {
         PROGRESS = 1024,               /* bytes that an answer must bring in the idle time */
         LOG_MAX = 4096,                /* longer writes are a message's body: the log gets their size */
         LOOK_MS = 20,                  /* between looks at a stream that cannot wait for both directions */
-        STOP_MS = 3000,                /* the silence that a reader who was asked to stop bears with */
+        STOP_MS = 3000,                /* the silence that we bear with once asked to stop */
         STOP_LOOK_MS = 200,            /* between looks whether it was asked */
 };
 
@@ -137,15 +137,27 @@ static ssize_t read_block(struct lines *l, int64_t deadline, struct err *e)
         return -1;
 }
 
-/* Waits in short pieces, so that a stop is heard while a server says nothing. */
+/* Waits are cut in short pieces, so that a stop is heard while a server says or takes nothing. */
+static int64_t piece_of(const struct lines *l, int64_t deadline)
+{
+        int64_t look = sys_mono_ms() + STOP_LOOK_MS;
+
+        return l->stop && look < deadline ? look : deadline;
+}
+
+static bool must_stop(const struct lines *l, int64_t quiet_since)
+{
+        return l->stop && atomic_load(l->stop) && sys_mono_ms() - quiet_since >= STOP_MS;
+}
+
 static ssize_t read_unless_stopped(struct lines *l, int64_t begun, int64_t deadline, struct err *e)
 {
         for (;;) {
-                int64_t now = sys_mono_ms(), piece = l->stop && now + STOP_LOOK_MS < deadline ? now + STOP_LOOK_MS : deadline;
+                int64_t piece = piece_of(l, deadline);
                 ssize_t got = read_block(l, piece, e);
                 if (got >= 0 || l->ended || l->why.code != ERR_TIMEOUT || piece == deadline)
                         return got;
-                if (atomic_load(l->stop) && sys_mono_ms() - begun >= STOP_MS) {
+                if (must_stop(l, begun)) {
                         err_set(e, ERR_STOPPED, "stopped while the server said nothing");
                         return -1;
                 }
@@ -318,6 +330,25 @@ static ssize_t write_waiting(struct lines *l, int64_t deadline, struct err *e)
         return put;
 }
 
+static ssize_t write_unless_stopped(struct lines *l, int64_t quiet_since, int64_t deadline, struct err *e)
+{
+        int64_t piece = piece_of(l, deadline);
+        struct err why;
+        ssize_t put = write_waiting(l, piece, &why);
+
+        if (put > 0)
+                return put;
+        if (put < 0 && (why.code != ERR_TIMEOUT || piece == deadline)) {
+                if (e)
+                        *e = why;
+                return -1;
+        }
+        if (!must_stop(l, quiet_since))
+                return 0;
+        err_set(e, ERR_STOPPED, "stopped while the server took nothing");
+        return -1;
+}
+
 /* The deadline moves with what the other side takes, and with what it sends while it takes nothing. */
 static bool send_queued(struct lines *l, struct err *e)
 {
@@ -333,7 +364,7 @@ static bool send_queued(struct lines *l, struct err *e)
                         return false;
                 }
                 if (put < 0)
-                        put = write_waiting(l, deadline, e);
+                        put = write_unless_stopped(l, deadline - l->idle, deadline, e);
                 if (put < 0)
                         return false;
                 l->sent += (size_t)put;

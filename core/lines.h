@@ -15,7 +15,8 @@ struct lines *lines_new(struct stream *s, int idle_ms, struct err *e) MUST_CHECK
 void lines_free(struct lines *l);          /* closes the stream */
 void lines_set_idle(struct lines *l, int idle_ms);
 void lines_answer_begins(struct lines *l);
-/* Once *stop is set, a silence of 3 s ends a read with ERR_STOPPED, whatever the idle time. */
+/* Once *stop is set, 3 s in which nothing comes (or, while we send, nothing is taken) end it with ERR_STOPPED, whatever the idle time.
+ * stop may be NULL. */
 void lines_set_stop(struct lines *l, const atomic_bool *stop);
 /* One line without its line end, good until the next call; longer than max: ERR_PROTO. *bare_lf (may be NULL) tells how it ended.
  * The end of the stream is ERR_NET "the server closed the connection". */

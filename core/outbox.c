@@ -18,6 +18,8 @@ enum {
 
 #define UNKNOWN_SO_FAR STR("unknown: it was begun, and nothing was heard of its end")
 
+bool outbox_stopped(const struct sender *o) { return o->stop && atomic_load(o->stop); }
+
 /* ---- what went wrong ---- */
 
 static int rank(enum err_code c)
@@ -66,7 +68,10 @@ bool outbox_later(struct job *j, struct err *e)
         if (j->o->now - j->item.created >= GIVE_UP)
                 return outbox_bury(j, e);
         j->o->out->later++;
-        log_warn("outbox %lld: again in %lld min: %.*s", (long long)j->item.id, (long long)(next - j->o->now) / 60, STR_FMT(j->answer));
+        if (j->unreached)
+                j->unreached->waiting++;
+        else
+                log_warn("outbox %lld: again in %lld min: %.*s", (long long)j->item.id, (long long)(next - j->o->now) / 60, STR_FMT(j->answer));
         return ledger_outbox_retry(j->o->l, j->item.id, OUTBOX_READY, next, j->answer, e);
 }
 
@@ -77,6 +82,13 @@ bool outbox_done(struct job *j, struct err *e)
         else
                 j->o->out->commands++;
         return ledger_outbox_remove(j->o->l, j->item.id, e);
+}
+
+bool outbox_leave(struct job *j, struct err *e)
+{
+        j->o->out->stopped = true;
+        j->o->out->left++;
+        return !j->item.at_most_once || ledger_outbox_state(j->o->l, j->item.id, OUTBOX_READY, j->item.answer, e);
 }
 
 bool outbox_begin_only_try(struct job *j, struct err *e)
@@ -114,7 +126,9 @@ static bool command_ended(struct job *j, bool ran, int status, const struct err 
                 log_info("outbox %lld: %s: done", (long long)j->item.id, name);
                 return outbox_done(j, e);
         }
-        outbox_worst(j->o, ran ? ERR_TEMP : why->code);
+        if (!ran && why->code == ERR_STOPPED && !j->item.at_most_once)
+                return outbox_leave(j, e);
+        outbox_worst(j->o, ran || why->code == ERR_STOPPED ? ERR_TEMP : why->code);
         if (ran)
                 j->answer = arena_printf(j->a, "%.200s ended with status %d", name, status);
         else
@@ -127,7 +141,7 @@ static bool run_command(struct job *j, struct err *e)
 {
         struct str action = arena_printf(j->a, "MAILMILL_ACTION=%.*s", STR_FMT(j->item.action));
         const char *env[] = { action.p, NULL };
-        struct spawn s = { .argv = c_strings(j), .env = env, .stdin_fd = -1, .seconds = COMMAND_SECONDS };
+        struct spawn s = { .argv = c_strings(j), .env = env, .stdin_fd = -1, .seconds = COMMAND_SECONDS, .stop = j->o->stop };
         struct err why = { 0 };
         int status = 0;
         bool ran;
@@ -176,7 +190,7 @@ static struct link *link_of(struct sender *o, struct str name)
         if (name.n == 0 && o->n == 1)
                 return &o->links[0];
         for (size_t i = 0; i < o->n; i++)
-                if (str_eq(o->links[i].host->name, name.n ? name : STR("default")))
+                if (str_eq(o->links[i].host.name, name.n ? name : STR("default")))
                         return &o->links[i];
         return NULL;
 }
@@ -232,15 +246,50 @@ static bool send_listed(struct sender *o, struct err *e)
                 return false;
         if (o->nomem)
                 return err_nomem(e);
-        for (size_t i = 0; i < o->id_n; i++)
+        for (size_t i = 0; i < o->id_n; i++) {
+                if (outbox_stopped(o)) {
+                        o->out->stopped = true;
+                        o->out->left += o->id_n - i;
+                        return true;
+                }
                 if (!do_id(o, o->ids[i], e))
                         return false;
+        }
         return true;
 }
 
-bool outbox_send(struct ledger *l, struct smarthost *const *hosts, size_t n, bool all, struct outbox_result *out, struct err *e)
+/* What concerns more than one item is said once, when it is known how many. */
+static void sum_up(const struct sender *o)
 {
-        struct sender o = { .l = l, .n = n, .all = all, .now = sys_now(), .out = out };
+        for (size_t i = 0; i < o->n; i++) {
+                const struct link *k = &o->links[i];
+                if (k->shut && !k->fatal)
+                        log_warn("smarthost %.*s: %s; mail that waits for it: %llu", STR_FMT(k->host.name), k->why.text, (unsigned long long)k->waiting);
+        }
+        if (o->out->stopped)
+                log_warn("stopped; left in the outbox, ready to be sent: %llu", (unsigned long long)o->out->left);
+}
+
+static void begin_links(struct sender *o, struct smarthost *const *hosts)
+{
+        for (size_t i = 0; i < o->n; i++) {
+                o->links[i].host = *hosts[i];
+                o->links[i].host.stop = o->stop;
+        }
+}
+
+static void end_links(struct sender *o)
+{
+        sum_up(o);
+        for (size_t i = 0; i < o->n; i++)
+                outbox_hang_up(&o->links[i]);
+        mem_free(o->links);
+}
+
+bool outbox_send(struct ledger *l, struct smarthost *const *hosts, size_t n, bool all, const atomic_bool *stop, struct outbox_result *out,
+                 struct err *e)
+{
+        struct sender o = { .l = l, .n = n, .all = all, .stop = stop, .now = sys_now(), .out = out };
         struct err unseen;
         bool ok;
         int fd;
@@ -251,12 +300,13 @@ bool outbox_send(struct ledger *l, struct smarthost *const *hosts, size_t n, boo
         if (fd < 0)
                 return false;
         o.links = mem_array(n + 1, sizeof *o.links);
-        for (size_t i = 0; o.links && i < n; i++)
-                o.links[i].host = hosts[i];
-        ok = o.links ? send_listed(&o, e) : err_nomem(e);
-        for (size_t i = 0; o.links && i < n; i++)
-                outbox_hang_up(&o.links[i]);
-        mem_free(o.links);
+        if (o.links) {
+                begin_links(&o, hosts);
+                ok = send_listed(&o, e);
+                end_links(&o);
+        } else {
+                ok = err_nomem(e);
+        }
         mem_free(o.ids);
         close(fd);
         return ok;

@@ -6,11 +6,12 @@
 
 /* A smarthost and the session with it. */
 struct link {
-        const struct smarthost *host;
+        struct smarthost host; /* with our stop */
         struct smtp *s;
         bool used;           /* by a mail before: it may have been closed for being idle */
         unsigned lost;       /* sessions, one after the other */
-        bool stopped, fatal; /* no more tries in this run; and not the mail's fault, so that nothing is counted against it */
+        bool shut, fatal;    /* no more tries in this run; and not the mail's fault, so that nothing is counted against it */
+        uint64_t waiting;    /* mails that could not be tried for that; one line speaks for them all */
         struct err why;
 };
 
@@ -19,6 +20,7 @@ struct sender {
         struct link *links;
         size_t n;
         bool all;
+        const atomic_bool *stop;
         int64_t now;
         int64_t *ids;
         size_t id_n, id_room;
@@ -32,14 +34,18 @@ struct job {
         struct outbox_item item;
         struct arena *a;
         size_t accepted, refused, later, unknown; /* recipients, in this try */
+        size_t open;                              /* of `later`, those of whom nothing was learnt */
+        struct link *unreached;                   /* why so */
         struct str answer;                        /* the one that speaks for the item */
 };
 
+bool outbox_stopped(const struct sender *o);
 void outbox_worst(struct sender *o, enum err_code c);
 /* What becomes of an item, with j->answer as the reason; each writes it down and says it. */
 bool outbox_done(struct job *j, struct err *e) MUST_CHECK;
 bool outbox_later(struct job *j, struct err *e) MUST_CHECK; /* or a dead letter, when it is too old */
 bool outbox_bury(struct job *j, struct err *e) MUST_CHECK;
+bool outbox_leave(struct job *j, struct err *e) MUST_CHECK; /* as it was, because of a stop */
 /* Its bytes could not be opened (e): gone, it is a dead letter; anything else is this machine's failure. */
 bool outbox_lost_spool(struct job *j, struct err *e) MUST_CHECK;
 /* A try that may not be repeated counts as failed until it is known how it went; a crash then leaves a dead letter, not a second try. */

@@ -18,16 +18,16 @@ static bool is_ours(enum err_code c)
         return c != ERR_NET && c != ERR_TIMEOUT && c != ERR_TEMP && c != ERR_PROTO;
 }
 
-static void stop(struct sender *o, struct link *k, const struct err *why)
+static void shut(struct sender *o, struct link *k, const struct err *why)
 {
-        k->stopped = true;
+        k->shut = true;
         k->fatal = is_ours(why->code);
         k->why = *why;
         outbox_worst(o, why->code);
         if (k->fatal)
-                log_error("smarthost %.*s: %s; its mail stays in the outbox", STR_FMT(k->host->name), why->text);
+                log_error("smarthost %.*s: %s; its mail stays in the outbox", STR_FMT(k->host.name), why->text);
         else
-                log_warn("smarthost %.*s: %s", STR_FMT(k->host->name), why->text);
+                log_info("smarthost %.*s: %s", STR_FMT(k->host.name), why->text);
 }
 
 void outbox_hang_up(struct link *k)
@@ -42,13 +42,27 @@ static bool have_session(struct sender *o, struct link *k)
 
         if (k->s && !smtp_usable(k->s))
                 outbox_hang_up(k);
-        if (k->s || k->stopped)
-                return k->s && !k->stopped;
-        k->s = smtp_connect(k->host, &why);
+        if (outbox_stopped(o))
+                return false;
+        if (k->s || k->shut)
+                return k->s && !k->shut;
+        k->s = smtp_connect(&k->host, &why);
         k->used = false;
-        if (!k->s)
-                stop(o, k, &why);
+        if (!k->s && why.code != ERR_STOPPED)
+                shut(o, k, &why);
         return k->s;
+}
+
+/* The session, for this mail; without one its answer is why. */
+static bool reach(struct job *j, struct link *k)
+{
+        if (have_session(j->o, k))
+                return true;
+        if (k->shut) {
+                j->answer = arena_str(j->a, str_of(k->why.text));
+                j->unreached = k->fatal ? NULL : k;
+        }
+        return false;
 }
 
 static bool any_known(const struct smtp_recipient *to, size_t n)
@@ -70,10 +84,8 @@ static bool send_some(struct job *j, struct link *k, struct smtp_recipient *to, 
         ok = smtp_send(k->s, j->item.sender, to, n, mail, j->a, &why);
         if (used && is_lost(k, ok) && why.code == ERR_NET && !any_known(to, n)) {
                 log_debug("outbox %lld: %s; connecting again", (long long)j->item.id, why.text);
-                if (!have_session(j->o, k)) {
-                        j->answer = arena_str(j->a, str_of(k->why.text));
+                if (!reach(j, k))
                         return true;
-                }
                 ok = smtp_send(k->s, j->item.sender, to, n, mail, j->a, &why);
         }
         k->used = true;
@@ -82,13 +94,15 @@ static bool send_some(struct job *j, struct link *k, struct smtp_recipient *to, 
                         *e = why;
                 return false;
         }
+        if (!ok && why.code == ERR_STOPPED)
+                return true;
         if (!ok) {
                 outbox_worst(j->o, why.code);
                 j->answer = arena_str(j->a, str_of(why.text));
         }
         k->lost = is_lost(k, ok) ? k->lost + 1 : 0;
         if (k->lost >= LOST_MAX)
-                stop(j->o, k, &why);
+                shut(j->o, k, &why);
         return true;
 }
 
@@ -101,6 +115,7 @@ static bool record(struct job *j, const struct smtp_recipient *to, struct err *e
         switch (to->result) {
         case SMTP_OPEN:
                 j->later++;
+                j->open++;
                 return true;
         case SMTP_ACCEPTED:
                 j->accepted++;
@@ -155,22 +170,32 @@ static bool finish_mail(struct job *j, struct err *e)
         return outbox_bury(j, e);
 }
 
-/* What is left open of a try that may not be repeated and may have arrived in part stays open, but is no doubt: it is tried again. */
-static bool settle_mail(struct job *j, const struct smtp_recipient *to, size_t n, struct err *e)
+static bool record_all(struct job *j, const struct smtp_recipient *to, size_t n, struct err *e)
 {
         for (size_t i = 0; i < n; i++)
                 if (!record(j, &to[i], e))
                         return false;
+        return true;
+}
+
+/* What is left open of a try that may not be repeated and may have arrived in part stays open, but is no doubt: it is tried again. */
+static bool settle_mail(struct job *j, const struct smtp_recipient *to, size_t n, struct err *e)
+{
+        if (!record_all(j, to, n, e))
+                return false;
+        if (j->open > 0 && outbox_stopped(j->o) && (j->unknown == 0 || j->item.at_most_once))
+                return outbox_leave(j, e);
         if (j->later > 0 || (j->unknown > 0 && !j->item.at_most_once))
                 return outbox_later(j, e);
         return finish_mail(j, e);
 }
 
-static bool commit_settled(struct job *j, const struct smtp_recipient *to, size_t n, struct err *e)
+static bool in_transaction(bool (*f)(struct job *j, const struct smtp_recipient *to, size_t n, struct err *e), struct job *j,
+                           const struct smtp_recipient *to, size_t n, struct err *e)
 {
         if (!ledger_begin(j->o->l, e))
                 return false;
-        if (settle_mail(j, to, n, e))
+        if (f(j, to, n, e))
                 return ledger_commit(j->o->l, e);
         ledger_rollback(j->o->l);
         return false;
@@ -179,23 +204,30 @@ static bool commit_settled(struct job *j, const struct smtp_recipient *to, size_
 /* Its smarthost can't be used now. */
 static bool send_nothing(struct job *j, struct link *k, struct err *e)
 {
-        if (k->fatal) {
-                j->o->out->untried++;
-                return true;
-        }
-        j->answer = arena_str(j->a, str_of(k->why.text));
-        return outbox_later(j, e);
+        if (!k->shut)
+                return outbox_leave(j, e);
+        if (!k->fatal)
+                return outbox_later(j, e);
+        j->o->out->untried++;
+        return true;
 }
 
-static bool send_all(struct job *j, struct link *k, struct smtp_recipient *to, size_t n, struct range mail, struct err *e)
+/* The answers of one transaction are on disk before the next one is begun, so that a crash sends none of them again; those of the last are
+ * written with the outcome. *done: how many recipients are written down. */
+static bool send_all(struct job *j, struct link *k, struct smtp_recipient *to, size_t n, struct range mail, size_t *done, struct err *e)
 {
         for (size_t i = 0; i < n; i += RECIPIENTS_MAX) {
                 size_t some = n - i < RECIPIENTS_MAX ? n - i : RECIPIENTS_MAX;
 
-                if (!have_session(j->o, k))
+                if (!reach(j, k))
                         break; /* the others stay open */
                 if (!send_some(j, k, to + i, some, mail, e))
                         return false;
+                if (i + some == n)
+                        break;
+                if (!in_transaction(record_all, j, to + i, some, e))
+                        return false;
+                *done = i + some;
         }
         return true;
 }
@@ -219,7 +251,7 @@ static bool open_spool(struct job *j, struct range *mail, struct err *e)
 
 bool outbox_mail(struct job *j, struct link *k, struct err *e)
 {
-        size_t n = j->item.recipient_count;
+        size_t n = j->item.recipient_count, done = 0;
         struct smtp_recipient *to = arena_alloc(j->a, (n + 1) * sizeof *to);
         struct range mail = { 0 };
         bool ok;
@@ -230,13 +262,13 @@ bool outbox_mail(struct job *j, struct link *k, struct err *e)
                 to[i].address = j->item.recipients[i];
         if (n == 0)
                 return finish_mail(j, e);
-        if (!have_session(j->o, k))
+        if (!reach(j, k))
                 return send_nothing(j, k, e);
         if (!open_spool(j, &mail, e))
                 return outbox_lost_spool(j, e);
-        ok = outbox_begin_only_try(j, e) && send_all(j, k, to, n, mail, e);
+        ok = outbox_begin_only_try(j, e) && send_all(j, k, to, n, mail, &done, e);
         backing_unref(mail.in);
         if (ok)
-                return commit_settled(j, to, n, e);
+                return in_transaction(settle_mail, j, to + done, n - done, e);
         return err_in(e, "outbox %lld", (long long)j->item.id);
 }

@@ -18,17 +18,19 @@ enum {
         WAITS = 8,          /* children of handlers that may run at the same time */
 };
 
-static volatile sig_atomic_t stop_asked;
+static atomic_bool stop_asked; /* without a lock, so a signal handler may set it */
 
 void run_stop(void)
 {
-        stop_asked = 1;
+        atomic_store(&stop_asked, true);
 }
 
 bool run_stopped(void)
 {
-        return stop_asked;
+        return atomic_load(&stop_asked);
 }
+
+const atomic_bool *run_stop_flag(void) { return &stop_asked; }
 
 int64_t run_ms_left(int64_t since, int64_t span)
 {
@@ -232,7 +234,7 @@ static void loop(struct run *r)
 
                 if (ev)
                         handle(r, ev);
-                if (stop_asked && !r->ending) {
+                if (run_stopped() && !r->ending) {
                         r->result.stopped = true;
                         run_end(r, NULL);
                 }

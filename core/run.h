@@ -67,6 +67,7 @@ struct run;
 /* Asks it to stop: sources end soon, what is decided is finished. Async-signal-safe. */
 void run_stop(void);
 bool run_stopped(void);
+const atomic_bool *run_stop_flag(void); /* the same, for those who look by themselves */
 /* Runs to the end. False only when the run as such could not go on (state unreadable, disk full); single messages and sources that failed are in
  * the result. l: the open state. Every error has been logged when it returns. */
 bool run_all(const struct run_config *c, const struct script *s, const struct run_hooks *h, struct ledger *l, struct run_result *out,

@@ -65,6 +65,16 @@ void secret_unref(struct secret *s)
 struct str secret_describe(const struct secret *s) { return buf_str(&s->about); }
 bool secret_is_literal(const struct secret *s) { return s->kind == LITERAL; }
 
+/* An error's text has an end, and what is repeated there may have been cut. */
+static void hide_cut(struct err *e, struct str rest, struct str value)
+{
+        for (size_t n = value.n < rest.n ? value.n : rest.n; n >= HIDDEN_MIN; n--)
+                if (memcmp(rest.p + rest.n - n, value.p, n) == 0) {
+                        memset(e->text + (rest.p - e->text) + rest.n - n, '*', n);
+                        return;
+                }
+}
+
 void secret_hide(struct err *e, struct str value)
 {
         struct str rest = e ? str_of(e->text) : STR_NONE;
@@ -74,10 +84,11 @@ void secret_hide(struct err *e, struct str value)
                 char *p = e->text + (rest.p - e->text) + at;
 
                 if (at >= rest.n)
-                        return;
+                        break;
                 memset(p, '*', value.n);
                 rest = str_from(rest, at + value.n);
         }
+        hide_cut(e, rest, value);
 }
 
 static struct secret *make(enum kind kind, struct str text, const char *about)

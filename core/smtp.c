@@ -107,15 +107,13 @@ static bool start_tls(struct smtp *s, struct err *e)
 
 enum verdict { LOGIN_DONE, LOGIN_NEXT /* refused, nothing was proved: another mechanism may do */, LOGIN_FAILED };
 
-/* sent: our last answer, which the server's words may repeat. */
-static enum verdict end_of_sasl(struct smtp *s, const struct sasl *sasl, const char *name, bool proved, struct str sent, struct err *e)
+static enum verdict end_of_sasl(struct smtp *s, const struct sasl *sasl, const char *name, bool proved, struct err *e)
 {
         if (smtp_class(s) == 2 && !sasl_complete(sasl))
                 return err_set(e, ERR_AUTH, "%s: the server did not prove that it knows the password", name), LOGIN_FAILED;
         if (smtp_class(s) == 2)
                 return LOGIN_DONE;
         smtp_said_no(s, ERR_AUTH, e, name);
-        secret_hide(e, sent);
         return proved || s->over || e->code != ERR_AUTH ? LOGIN_FAILED : LOGIN_NEXT;
 }
 
@@ -149,7 +147,7 @@ static enum verdict run_sasl(struct smtp *s, const char *name, struct sasl *sasl
                 if (!smtp_hear(s, WAIT_COMMAND, NULL, e))
                         return LOGIN_FAILED;
                 if (s->code != 334)
-                        return end_of_sasl(s, sasl, name, proved, buf_str(b), e);
+                        return end_of_sasl(s, sasl, name, proved, e);
                 challenge = i == 0 && sasl_client_first(sasl) ? STR_NONE : str_trim(str_from(buf_str(&s->text), 3));
                 if (!answer(s, sasl, challenge, b, &proved, e)) {
                         s->over = true; /* in the middle of an exchange: no command would be understood */
@@ -169,6 +167,8 @@ static enum verdict try_sasl(struct smtp *s, const char *name, struct str passwo
         if (!sasl)
                 return LOGIN_FAILED;
         v = run_sasl(s, name, sasl, &b, e);
+        if (v != LOGIN_DONE)
+                secret_hide(e, buf_str(&b)); /* our last answer, which the server's words may repeat */
         if (b.p)
                 mem_wipe(b.p, b.cap);
         buf_free(&b);
@@ -240,6 +240,7 @@ struct smtp *smtp_new(struct lines *l, const struct smarthost *h, struct err *e)
         }
         s->l = l;
         s->h = h;
+        lines_set_stop(l, h->stop);
         if (begin(s, e))
                 return s;
         smtp_close(s);

@@ -31,6 +31,8 @@ bool smtp_say(struct smtp *s, struct err *e, const char *fmt, ...) __attribute__
 /* Sends what is queued and reads one reply, of any code. line (may be NULL) sees the text of each of its lines. A 421 is a reply like another,
  * but the session is over then, as it is after any failure. */
 bool smtp_hear(struct smtp *s, int ms, void (*line)(struct smtp *s, struct str text), struct err *e) MUST_CHECK;
+/* A stop was asked for: fails with it. */
+bool smtp_goes_on(const struct smtp *s, struct err *e) MUST_CHECK;
 static inline int smtp_class(const struct smtp *s) { return s->code / 100; }
 /* The last reply as an error: 4xx is ERR_TEMP, 5xx `permanent`, anything else came out of step (ERR_PROTO, the session is over). */
 bool smtp_said_no(struct smtp *s, enum err_code permanent, struct err *e, const char *to);

@@ -89,6 +89,12 @@ static bool read_reply(struct smtp *s, void (*each)(struct smtp *s, struct str t
         return buf_ok(&s->text, e);
 }
 
+bool smtp_goes_on(const struct smtp *s, struct err *e)
+{
+        return !s->h->stop || !atomic_load(s->h->stop) || err_set(e, ERR_STOPPED, "stopped");
+}
+
+/* Once it is to stop, nothing more is asked; but what ends a mail or the session is worth its answer. */
 bool smtp_hear(struct smtp *s, int ms, void (*line)(struct smtp *s, struct str text), struct err *e)
 {
         bool ok;
@@ -96,7 +102,7 @@ bool smtp_hear(struct smtp *s, int ms, void (*line)(struct smtp *s, struct str t
         s->code = 0;
         lines_set_idle(s->l, s->h->timeout_ms > 0 && ms != WAIT_QUIT ? s->h->timeout_ms : ms);
         lines_answer_begins(s->l);
-        ok = read_reply(s, line, e);
+        ok = (ms == WAIT_DOT || ms == WAIT_QUIT || smtp_goes_on(s, e)) && read_reply(s, line, e);
         s->over |= !ok || s->code == 421;
         return ok;
 }

@@ -10,6 +10,7 @@
 enum {
         BLOCK = 16 << 10,
         TEXT_LINE_MAX = 998, /* RFC 5321 4.5.3.1.6, without CRLF */
+        STOP_PATIENCE = 5,   /* silences of 3 s after the final dot that a stop waits for, rather than leave it in doubt who has the mail */
 };
 
 struct sending {
@@ -278,7 +279,7 @@ static bool last_words(struct sending *w)
 /* One block of the mail, stuffed and queued. Bytes taken, -1 on failure. */
 static ssize_t send_block(struct sending *w, struct stuff *stuff, uint64_t at)
 {
-        ssize_t n = range_read(w->mail, at, w->in, BLOCK, w->e);
+        ssize_t n = smtp_goes_on(w->s, w->e) ? range_read(w->mail, at, w->in, BLOCK, w->e) : -1;
         size_t wire;
 
         if (n == 0)
@@ -302,6 +303,16 @@ static void leave_in_doubt(struct sending *w)
                         settle(w, i, SMTP_UNKNOWN, why);
 }
 
+static bool hear_end(struct sending *w)
+{
+        for (int i = 1; !smtp_hear(w->s, WAIT_DOT, NULL, w->e); i++) {
+                if (w->e->code != ERR_STOPPED || i == STOP_PATIENCE)
+                        return false;
+                w->s->over = false;
+        }
+        return true;
+}
+
 /* From here on the server may have the mail without our hearing of it. */
 static bool hear_dot(struct sending *w)
 {
@@ -313,7 +324,7 @@ static bool hear_dot(struct sending *w)
                 leave_in_doubt(w);
                 return false;
         }
-        if (!smtp_hear(s, WAIT_DOT, NULL, w->e) ||
+        if (!hear_end(w) ||
             (smtp_class(s) == 3 && !smtp_said_no(s, ERR_REFUSED, w->e, "the end of the mail"))) {
                 leave_in_doubt(w);
                 return false;

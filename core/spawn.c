@@ -16,6 +16,8 @@
 #include "core/sys.h"
 
 enum {
+        STOP_MS = 3000,         /* that a child has to end by itself, once a stop was asked for */
+        STOP_LOOK_MS = 200,     /* between looks whether it was */
         GRACE_MS = 10000,       /* after which we stop waiting for the end of what was killed */
         OUTPUT_BLOCK = 64 * 1024,
 };
@@ -175,6 +177,7 @@ struct run {
         int out;            /* the child's output; -1: none, or no more */
         size_t got;
         int64_t deadline;
+        int64_t stop_at; /* 0: nobody has asked to stop */
         bool over;   /* the child has ended, and its number may be another's */
         bool killed;
         struct err why; /* why it was killed */
@@ -306,6 +309,8 @@ static int wait_time(const struct run *r)
 {
         int64_t left = r->deadline - sys_mono_ms();
 
+        if (r->s->stop && left > STOP_LOOK_MS)
+                left = STOP_LOOK_MS;
         if (r->reply < 0 && r->child.pidfd < 0 && left > CHILD_LOOK_MS)
                 left = CHILD_LOOK_MS;
         return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
@@ -323,6 +328,18 @@ static bool out_of_time(struct run *r)
         return false;
 }
 
+static void mind_stop(struct run *r)
+{
+        if (!r->s->stop || r->killed || !atomic_load(r->s->stop))
+                return;
+        if (!r->stop_at)
+                r->stop_at = sys_mono_ms() + STOP_MS;
+        if (sys_mono_ms() < r->stop_at)
+                return;
+        err_set(&r->why, ERR_STOPPED, "%s: killed, because of a stop", r->s->argv[0]);
+        kill_it(r);
+}
+
 static bool attend(struct run *r, struct buf *output, int *status, struct err *e)
 {
         bool ok = true;
@@ -337,6 +354,7 @@ static bool attend(struct run *r, struct buf *output, int *status, struct err *e
                         r->over = true;
                         break;
                 }
+                mind_stop(r);
                 if (out_of_time(r))
                         break;
         }

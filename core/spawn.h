@@ -4,6 +4,8 @@
 #ifndef CORE_SPAWN_H
 #define CORE_SPAWN_H
 
+#include <stdatomic.h>
+
 #include "core/buf.h"
 
 struct spawn {
@@ -12,6 +14,7 @@ struct spawn {
         int stdin_fd;              /* -1: /dev/null */
         size_t output_max;         /* more is ERR_LIMIT and the child is killed; 0: standard output goes to /dev/null */
         double seconds;            /* time limit, ERR_TIMEOUT; 0: none */
+        const atomic_bool *stop;   /* once it is set the child has 3 s to end, then it is killed: ERR_STOPPED; may be NULL */
         bool keep_env;             /* secret.command alone: the user's environment, and the terminal as its own (with stdin_fd -1
                                     * also as its standard input) */
         bool quiet;                /* standard error to /dev/null instead of ours */

@@ -163,6 +163,8 @@ static int flush_result(const struct outbox_result *r)
                 log_error("%" PRIu64 " mails stay: their smarthost is not known here; `mailmill outbox flush SCRIPT` takes them from the script", r->unknown_host);
         if (r->untried)
                 printf("%" PRIu64 " left: their smarthost did not let us in\n", r->untried);
+        if (r->stopped)
+                return EX_TEMPFAIL;
         return r->dead ? EX_UNAVAILABLE : r->untried ? err_exit_code(r->worst) : r->later || r->unknown_host ? EX_TEMPFAIL : EX_OK;
 }
 
@@ -177,10 +179,12 @@ static int flush(void *ctx)
         struct engine *en;
         int code = EX_OK;
 
+        if (!cli_listen(&e))
+                return cli_fail(&e);
         en = cli_script(o, false, &code);
         if (!en)
                 return code;
-        if (!cli_config(o, en, &c, &e) || !(l = cli_ledger(o, false, &e)) || !outbox_send(l, c.hosts, c.host_n, true, &r, &e))
+        if (!cli_config(o, en, &c, &e) || !(l = cli_ledger(o, false, &e)) || !outbox_send(l, c.hosts, c.host_n, true, run_stop_flag(), &r, &e))
                 code = cli_fail(&e);
         else
                 code = flush_result(&r);

@@ -81,7 +81,7 @@ static bool send_ready(struct running *r, struct outbox_result *sent, struct err
                 return false;
         if (!command && r->config.host_n == 0)
                 return true;
-        if (outbox_send(r->ledger, r->config.hosts, r->config.host_n, false, sent, e))
+        if (outbox_send(r->ledger, r->config.hosts, r->config.host_n, false, run_stop_flag(), sent, e))
                 return true;
         if (e->code != ERR_BUSY)
                 return false;
@@ -93,7 +93,7 @@ static int code_of(const struct run_result *res, const struct outbox_result *sen
 {
         if (res->sources_failed || res->worst != ERR_NONE)
                 return err_exit_code(res->worst == ERR_NONE ? ERR_IO : res->worst);
-        if (res->held || res->quarantined || res->undone || res->stopped)
+        if (sent->stopped || res->held || res->quarantined || res->undone || res->stopped)
                 return EX_TEMPFAIL;
         if (res->limited)
                 return EX_DATAERR;

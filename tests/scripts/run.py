@@ -292,6 +292,7 @@ def outbox(c):
     rows = c.events("outbox")
     same([r["state"] for r in rows], ["waiting", "waiting"], "outbox")
     same([r.get("to") or r["argv"] for r in rows], [["a@example.org"], ["true"]], "what waits")
+    same([r["subject"].lower()[:11] for r in rows], ["fwd: urgent", "urgent" + rows[1]["subject"].lower()[6:11]], "a forward's subject is the mail's own")
     c.run("outbox")
     has(c.out, "to a@example.org", "run true", "waiting")
     c.run("outbox", "release", str(rows[0]["id"]))

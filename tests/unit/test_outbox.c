@@ -105,11 +105,20 @@ static struct smarthost host_of(const struct peer *p, const char *name)
                                    .timeout_ms = 3000 };
 }
 
+static atomic_bool stop;
+static bool run_until_stopped(const struct peer *p)
+{
+        struct smarthost h = host_of(p, "default"), *list = &h;
+
+        h.timeout_ms = 60000;
+        return outbox_send(l, &list, 1, false, &stop, &out, &e);
+}
+
 static bool run(const struct peer *p, bool all)
 {
         struct smarthost h = host_of(p, "default"), *list = &h;
 
-        return outbox_send(l, &list, 1, all, &out, &e);
+        return outbox_send(l, &list, 1, all, NULL, &out, &e);
 }
 
 static bool item(int64_t id, struct outbox_item *i)
@@ -137,6 +146,18 @@ static struct str recipients(int64_t id)
 }
 
 static bool was_said(const char *what) { return str_find_str(buf_str(&said), str_of(what)) < said.n; }
+
+static unsigned warnings(void)
+{
+        struct str rest = buf_str(&said);
+        unsigned n = 0;
+
+        while (rest.n > 0) {
+                struct str line = str_take(&rest, '\n');
+                n += line.n && (line.p[0] == '0' || line.p[0] == '1');
+        }
+        return n;
+}
 
 TEST(sent_in_one_session_and_gone)
 {
@@ -172,10 +193,10 @@ TEST(which_smarthost)
         add_mail("t/1", "two", 1, false, now, now);
         add_mail("t/2", "", 1, false, now, now);
         add_mail("t/3", "three", 1, false, now, now);
-        CHECK(outbox_send(l, list, 2, false, &out, &e) && out.sent == 1 && out.unknown_host == 2 && q.n == 1 && p.n == 0);
+        CHECK(outbox_send(l, list, 2, false, NULL, &out, &e) && out.sent == 1 && out.unknown_host == 2 && q.n == 1 && p.n == 0);
         one.name = STR("default");
-        CHECK(outbox_send(l, list, 2, false, &out, &e) && out.sent == 1 && out.unknown_host == 1 && p.n == 1);
-        CHECK(outbox_send(l, list, 0, false, &out, &e) && out.sent == 0 && out.unknown_host == 1);
+        CHECK(outbox_send(l, list, 2, false, NULL, &out, &e) && out.sent == 1 && out.unknown_host == 1 && p.n == 1);
+        CHECK(outbox_send(l, list, 0, false, NULL, &out, &e) && out.sent == 0 && out.unknown_host == 1);
         peer_stop(&p), peer_stop(&q);
         peer_free(&p), peer_free(&q);
         end();
@@ -366,7 +387,7 @@ TEST(a_refused_password_leaves_the_mail_alone)
         id = add_mail("t/1", "", 1, false, now - 9 * 86400, now);
         add_mail("t/2", "", 1, false, now, now);
         add_mail("t/3", "other", 1, false, now, now);
-        CHECK(outbox_send(l, list, 2, false, &out, &e) && out.sent == 1 && out.later == 0 && out.dead == 0 && out.untried == 2);
+        CHECK(outbox_send(l, list, 2, false, NULL, &out, &e) && out.sent == 1 && out.later == 0 && out.dead == 0 && out.untried == 2);
         CHECK(out.worst == ERR_AUTH && p.sessions == 1 && q.n == 1);
         CHECK(item(id, &i) && i.tries == 0 && i.state == OUTBOX_READY && i.next_try == now);
         CHECK(was_said("535 5.7.8 no") && was_said("smarthost default"));
@@ -387,6 +408,8 @@ TEST(nobody_listens)
         id = add_mail("t/1", "", 1, false, now, now);
         add_mail("t/2", "", 1, false, now, now);
         CHECK(run(&p, false) && out.later == 2 && out.worst == ERR_NET && item(id, &i) && i.tries == 1);
+        CHECK(str_find_str(i.answer, STR("127.0.0.1")) < i.answer.n && i.next_try >= now + 60);
+        CHECK(was_said("1 smarthost default: ") && was_said("mail that waits for it: 2") && warnings() == 1);
         peer_free(&p);
         end();
 }
@@ -433,6 +456,205 @@ TEST(more_recipients_than_a_transaction_takes)
                 who[k] = arena_printf(a, "u%d@x.org", k);
         NEED(ledger_outbox_add(l, &i, &e));
         CHECK(run(&p, false) && out.sent == 1 && p.n == 3 && peer_count(&p, "RCPT") == 250);
+        peer_stop(&p);
+        peer_free(&p);
+        end();
+}
+
+static int die_at_second_dot(struct peer *p, const char *verb, const char *arg)
+{
+        if (strcmp(verb, ".") != 0 || ++p->count != 2)
+                return 0;
+        kill((pid_t)p->max_sessions, SIGKILL);
+        return CUT;
+}
+
+static void send_when_told(int fd, const struct peer *p)
+{
+        char c;
+
+        if (read(fd, &c, 1) == 1 && (l = ledger_open(dir, false, &e)))
+                run(p, false);
+        _exit(0);
+}
+
+/* What the first transaction brought is known, so a crash in the second does not repeat it. */
+TEST(S12_killed_between_transactions)
+{
+        struct peer p = { .odd = die_at_second_dot };
+        struct str who[250];
+        struct outbox_item i = { .action = STR("aa"), .kind = OUTBOX_MAIL, .state = OUTBOX_READY, .created = sys_now(), .smarthost = STR(""),
+                                 .sender = STR(""), .recipients = who, .recipient_count = 250, .spool = STR("t/1"), .subject = STR(""),
+                                 .answer = STR(""), .account = STR(""), .source = STR("") };
+        int go[2], status;
+        pid_t child;
+
+        NEED(begin() && pipe(go) == 0);
+        spool("t/1", "x: y\n\nz\n");
+        for (int k = 0; k < 250; k++)
+                who[k] = arena_printf(a, "u%d@x.org", k);
+        NEED(ledger_outbox_add(l, &i, &e));
+        ledger_close(l);
+        p.listener = net_listen_loopback(&p.port, &e);
+        child = fork();
+        if (child == 0)
+                send_when_told(go[0], &p);
+        p.max_sessions = (int)child;
+        NEED(pthread_create(&p.thread, NULL, peer_main, &p) == 0);
+        CHECK(write(go[1], "x", 1) == 1 && waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+        l = ledger_open(dir, false, &e);
+        NEED(l && item(i.id, &i));
+        CHECK(i.state == OUTBOX_READY && i.recipient_count == 150);
+        CHECK(run(&p, true) && out.sent == 1 && p.n == 4);
+        CHECK(peer_count(&p, "RCPT TO:<u0@") == 1 && peer_count(&p, "RCPT TO:<u99@") == 1 && peer_count(&p, "RCPT TO:<u100@") == 2 &&
+              peer_count(&p, "RCPT TO:<u249@") == 1);
+        close(go[0]), close(go[1]);
+        peer_stop(&p);
+        peer_free(&p);
+        end();
+}
+
+/* ---- a stop ---- */
+
+static const char *stop_at;
+static int stop_then; /* 0: goes on answering; 1: says nothing any more; else: ms until it answers */
+static int stops(struct peer *p, const char *verb, const char *arg)
+{
+        if (strcmp(verb, stop_at) != 0)
+                return 0;
+        atomic_store(&stop, true);
+        if (stop_then == 1) {
+                while (peer_more(p))
+                        ;
+                return CUT;
+        }
+        usleep((useconds_t)stop_then * 1000);
+        return 0;
+}
+
+static bool is_as_before(int64_t id, int64_t due)
+{
+        struct outbox_item i;
+
+        return item(id, &i) && i.state == OUTBOX_READY && i.tries == 0 && i.next_try == due && i.answer.n == 0 && i.recipient_count > 0;
+}
+
+/* A mail whose end was sent is waited for; those behind it are left as they were, and go the next time. */
+TEST(stop_between_mails)
+{
+        for (int slow = 0; slow < 2; slow++) {
+                struct peer p = { .odd = stops };
+                int64_t now = sys_now(), second, third;
+
+                NEED(begin() && peer_start(&p));
+                atomic_store(&stop, false), stop_at = ".", stop_then = slow ? 4000 : 0;
+                add_mail("t/1", "", 2, false, now, now);
+                second = add_mail("t/2", "", 1, false, now, now);
+                third = add_mail("t/3", "", 1, true, now, now);
+                CHECK(run_until_stopped(&p) && out.stopped && out.sent == 1 && out.left == 2 && out.later == 0 && out.dead == 0);
+                CHECK(out.worst == ERR_NONE && p.n == 1 && is_as_before(second, now) && is_as_before(third, now));
+                CHECK(was_said("stopped; left in the outbox, ready to be sent: 2") && warnings() == 1);
+                atomic_store(&stop, false), stop_at = "";
+                CHECK(run_until_stopped(&p) && !out.stopped && out.sent == 2 && out.left == 0);
+                peer_stop(&p);
+                peer_free(&p);
+                end();
+        }
+}
+
+TEST(stop_in_a_session)
+{
+        static const struct {
+                const char *at;
+                int then;
+                bool once;
+        } t[] = { { "greeting", 0, false }, { "EHLO", 0, true }, { "MAIL", 0, false }, { "RCPT", 0, true }, { "DATA", 0, true },
+                  { "greeting", 1, true }, { "RCPT", 1, false } };
+
+        for (size_t k = 0; k < sizeof t / sizeof *t; k++) {
+                struct peer p = { .odd = stops };
+                int64_t now = sys_now(), id, once, begun = sys_mono_ms();
+
+                NEED(begin() && peer_start(&p));
+                atomic_store(&stop, false), stop_at = t[k].at, stop_then = t[k].then;
+                id = add_mail("t/1", "", 2, t[k].once, now, now);
+                once = add_mail("t/2", "", 1, true, now, now);
+                CHECK(run_until_stopped(&p) && out.stopped && out.sent == 0 && out.left == 2 && out.worst == ERR_NONE && p.n == 0);
+                CHECK(sys_mono_ms() - begun < (t[k].then ? 8000 : 2500));
+                CHECK(is_as_before(id, now) && is_as_before(once, now));
+                peer_stop(&p);
+                peer_free(&p);
+                end();
+        }
+}
+
+static void *stop_soon(void *ctx)
+{
+        usleep(300000);
+        atomic_store(&stop, true);
+        return NULL;
+}
+
+TEST(stop_in_a_command)
+{
+        const struct str argv[] = { STR("sleep"), STR("60") };
+        struct outbox_item i;
+        pthread_t t;
+
+        for (int once = 0; once < 2; once++) {
+                int64_t id, begun = sys_mono_ms();
+
+                NEED(begin());
+                atomic_store(&stop, false);
+                id = add_command(argv, 2, NULL, once);
+                NEED(pthread_create(&t, NULL, stop_soon, NULL) == 0);
+                CHECK(outbox_send(l, NULL, 0, false, &stop, &out, &e) && out.commands == 0 && out.left == (once ? 0 : 1) && out.dead == (once ? 1 : 0));
+                CHECK(sys_mono_ms() - begun < 10000);
+                pthread_join(t, NULL);
+                CHECK(item(id, &i) && i.state == (once ? OUTBOX_DEAD : OUTBOX_READY) && i.tries == (unsigned)once);
+                CHECK(!once || str_find_str(i.answer, STR("because of a stop")) < i.answer.n);
+                end();
+        }
+}
+
+/* ---- what a server repeats ---- */
+
+static int repeats(struct peer *p, const char *verb, const char *arg)
+{
+        if (strcmp(verb, "334") != 0)
+                return 0;
+        peer_say(p, "454-4.7.0 %s\r\n454 no hunter2secret today\r\n", arg);
+        return 1;
+}
+
+static bool state_holds(const char *what)
+{
+        char command[300];
+
+        snprintf(command, sizeof command, "grep -rqaF '%s' '%s'", what, dir);
+        return system(command) == 0;
+}
+
+TEST(T14_a_repeated_password_is_neither_logged_nor_kept)
+{
+        struct peer p = { .odd = repeats, .extensions = "250-AUTH PLAIN\r\n" };
+        struct secret *pw = secret_literal(STR("hunter2secret"));
+        struct smarthost h, *list[] = { &h };
+        struct outbox_item i;
+        int64_t now = sys_now(), id;
+
+        NEED(begin() && peer_start(&p) && pw);
+        log_set_level(LOG_DEBUG);
+        h = host_of(&p, "default");
+        h.user = STR("me"), h.password = pw;
+        id = add_mail("t/1", "", 1, false, now, now);
+        CHECK(outbox_send(l, list, 1, false, NULL, &out, &e) && out.later == 1 && out.worst == ERR_TEMP);
+        NEED(item(id, &i));
+        CHECK(str_find_str(i.answer, STR("454 4.7.0 ***")) < i.answer.n && str_find_str(i.answer, STR("no *** today")) == i.answer.n);
+        CHECK(state_holds("454 4.7.0") && !state_holds("hunter2secret") && !state_holds("AG1lAGh1bnRlcjJzZWNyZXQ="));
+        CHECK(was_said("454 4.7.0") && !was_said("hunter2secret") && !was_said("AG1lAGh1bnRlcjJzZWNyZXQ="));
+        log_set_level(LOG_INFO);
+        secret_unref(pw);
         peer_stop(&p);
         peer_free(&p);
         end();
@@ -501,7 +723,7 @@ TEST(commands)
         NEED(begin());
         argv[2] = arena_printf(a, "{ echo \"$MAILMILL_ACTION|$1|$2|$#\"; cat; } > '%s/out'", dir);
         id = add_command(argv, 6, "the mail\n", false);
-        CHECK(outbox_send(l, NULL, 0, false, &out, &e) && out.commands == 1 && out.sent == 0);
+        CHECK(outbox_send(l, NULL, 0, false, NULL, &out, &e) && out.commands == 1 && out.sent == 0);
         CHECK_STR(slurp_file("out"), "00112233445566778899aabbccddeeff|a b||2\nthe mail\n");
         CHECK(!item(id, &i) && !has_spool("t/c"));
         end();
@@ -517,7 +739,7 @@ TEST(commands_that_fail)
         id = add_command(fails, 3, "x", false);
         other = add_command(absent, 1, NULL, false);
         once = add_command(fails, 3, "x", true);
-        CHECK(outbox_send(l, NULL, 0, false, &out, &e) && out.commands == 0 && out.later == 2 && out.dead == 1);
+        CHECK(outbox_send(l, NULL, 0, false, NULL, &out, &e) && out.commands == 0 && out.later == 2 && out.dead == 1);
         CHECK(item(id, &i) && i.tries == 1 && i.state == OUTBOX_READY && i.next_try >= sys_now() + 55);
         CHECK_STR(i.answer, "sh ended with status 3");
         CHECK(item(other, &i) && i.state == OUTBOX_READY && i.tries == 1);

@@ -791,6 +791,46 @@ TEST(T14_the_log_never_has_the_password)
         buf_free(&said);
 }
 
+enum { FIRST_WIDTH = 900 };
+static int width; /* of what stands before the secret, so that the end of an error's text falls anywhere in it */
+static int repeats(struct peer *p, const char *verb, const char *arg)
+{
+        if (strcmp(verb, "334") != 0)
+                return 0;
+        if (p->count == 0)
+                peer_say(p, "535-5.7.8 secret is wrong\r\n535 so is %s\r\n", arg);
+        else if (p->count == 1)
+                peer_say(p, "235-welcome %s\r\n235 secret\r\n", arg);
+        else if (p->count == 2)
+                peer_say(p, "no reply: %s\r\n", arg);
+        else
+                peer_say(p, "535 %*d%s%s\r\n", width, 0, p->count == 4 ? "secret" : "", arg);
+        return 1;
+}
+
+/* Four bytes of it would be too much already; HIDDEN_MIN in secret.c says what is not hidden. */
+TEST(T14_a_server_that_repeats_the_password)
+{
+        log_set_sink(sink, NULL);
+        log_set_level(LOG_DEBUG);
+        width = FIRST_WIDTH;
+        for (int k = 0; k < 200; k++) {
+                struct peer p = { .extensions = "250-AUTH PLAIN\r\n", .odd = repeats, .count = k < 5 ? k : 3 + k % 2 };
+                struct sent r;
+
+                width = FIRST_WIDTH + k;
+                r = as_me(&p, "secret", TLS_NONE, NULL);
+                CHECK(r.connected == (k == 1) && (k == 1 || r.e.code == (k == 2 ? ERR_PROTO : ERR_AUTH)));
+                buf_add_str(&said, str_of(r.connected ? "" : r.e.text));
+                CHECK(str_find_str(buf_str(&said), STR("secr")) == said.n && str_find_str(buf_str(&said), STR("AG1l")) == said.n);
+                buf_clear(&said);
+                peer_free(&p);
+        }
+        log_set_level(LOG_WARN);
+        log_set_sink(NULL, NULL);
+        buf_free(&said);
+}
+
 static int auth_odd(struct peer *p, const char *verb, const char *arg)
 {
         if (strcmp(verb, "AUTH") == 0 && p->count == 0 && strcmp(arg, "PLAIN") == 0)
@@ -894,6 +934,43 @@ TEST(S11_starttls)
 }
 
 /* ---- much of everything ---- */
+
+static atomic_bool stop, client_gone;
+static int takes_nothing(struct peer *p, const char *verb, const char *arg)
+{
+        if (strcmp(verb, "DATA") != 0)
+                return 0;
+        peer_say(p, "354 go\r\n");
+        peer_flush(p);
+        usleep(700000); /* until what is between us is full */
+        atomic_store(&stop, true);
+        while (!atomic_load(&client_gone))
+                usleep(10000);
+        return CUT;
+}
+
+TEST(stop_while_the_server_takes_nothing)
+{
+        struct peer p = { .odd = takes_nothing, .extensions = "" };
+        size_t n = 32 << 20;
+        char *mail = mem_alloc(n);
+        int64_t begun = sys_mono_ms();
+        struct smarthost h;
+        struct sent r;
+
+        NEED(mail && peer_start(&p));
+        for (size_t i = 0; i < n; i++)
+                mail[i] = i % 64 == 63 ? '\n' : 'x';
+        h = host_of(&p);
+        h.timeout_ms = 60000, h.stop = &stop;
+        r = send_to(&p, &h, str_make(mail, n), 1);
+        atomic_store(&client_gone, true);
+        CHECK(!r.ok && !r.usable && r.e.code == ERR_STOPPED && r.to[0].result == SMTP_OPEN && sys_mono_ms() - begun < 10000);
+        CHECK(strstr(r.e.text, "took nothing"));
+        mem_free(mail);
+        peer_stop(&p);
+        peer_free(&p);
+}
 
 TEST(many_recipients_and_a_large_mail)
 {
