@@ -45,7 +45,7 @@ struct peer {
         bool secure, begun, taken;
 };
 
-static inline void peer_say(struct peer *p, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static inline void peer_say(struct peer *p, const char *fmt, ...)
 {
         char line[8192];
         va_list ap;
