@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The command line as a user sees it: options, exit codes, check, JSON, dry runs, ready-made scripts, outbox, state, serve, init.lua.
 usage: run.py [TEST ...]; ends with the count."""
-import json, os, poplib, re, shutil, signal, subprocess, sys, tempfile, time, traceback
+import json, os, poplib, re, shutil, signal, socket, subprocess, sys, tempfile, time, traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.path.abspath(os.environ.get("MAILMILL", TOP + "/build/mailmill"))
@@ -517,6 +517,27 @@ def flush_alone(c):
     has(c.out, "0 sent")
 
 
+def flush_stopped(c):
+    """SIGINT is heard by a flush whose smarthost says nothing; the mail is ready as before, the exit code says try again."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        s = c.script('mail.smarthost { host = "127.0.0.1", port = %d, from = "me@example.org", tls = false }\n'
+                     'mail.rule("u", { subject = "urgent*" }, function(m) m:forward "a@example.org" end)' % mute.getsockname()[1])
+        c.run(s, SAMPLE)
+        c.run("outbox", "release")
+        p = subprocess.Popen([BINARY, "outbox", "flush", s], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        mute.settimeout(10)
+        talk = mute.accept()[0]
+        begun = time.time()
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=20)
+        talk.close()
+    same(p.returncode, 75, "exit code: " + err.decode())
+    has(err.decode(), "stopped; left in the outbox")
+    if time.time() - begun > 8:
+        raise AssertionError("the stop was heard late")
+    same([(r["state"], r["tries"]) for r in c.events("outbox")], [("ready", 0)], "the outbox")
+
+
 def fetch(c):
     c.script("", "x")
     with Served(c, SAMPLE) as s:
@@ -613,7 +634,7 @@ def man_page(c):
 
 
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
-         held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, fetch, accounts, terminal, progress, demo, man_page]
+         held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, progress, demo, man_page]
 
 
 def main():
