@@ -1,7 +1,8 @@
-/* A folder of messages, one a file, with the folders below it. Which files are messages: those named *.eml whatever is in them, and of
- * the others those that begin with a header that mail has (something between "From:" and "MIME-Version:" in the first block). A file
- * that begins with a From_ line is read as the mbox it is, what is compressed or packed is opened, unless it is named *.eml. Anything else is counted as skipped. Names with a
- * leading dot are not looked at; symbolic links and whatever is no regular file are left out with a warning. */
+/* A folder of messages, one a file, with the folders below it. Which files are messages: those named *.eml whatever is in them, and
+ * of the others those that begin with a header that mail has (something between "From:" and "MIME-Version:" in the first block). A
+ * file that begins with a From_ line is read as the mbox it is, what is compressed or packed is opened, unless it is named *.eml.
+ * Anything else is counted as skipped. Names with a leading dot are not looked at; symbolic links and whatever is no regular file are
+ * left out with a warning. */
 #include <dirent.h>
 #include <unistd.h>
 

@@ -154,7 +154,8 @@ bool ledger_outbox_state(struct ledger *l, int64_t id, enum outbox_state state, 
 /* One recipient's last word (it leaves recipients when done); done is accepted when the answer is empty or begins with 2, else refused. */
 bool ledger_outbox_recipient(struct ledger *l, int64_t id, struct str recipient, bool done, struct str answer, struct err *e) MUST_CHECK;
 /* Recipients with their last answers: state 0 open, 1 accepted, 2 refused. */
-bool ledger_outbox_recipients(struct ledger *l, int64_t id, bool (*f)(void *ctx, struct str who, int state, struct str answer), void *ctx, struct err *e);
+bool ledger_outbox_recipients(struct ledger *l, int64_t id, bool (*f)(void *ctx, struct str who, int state, struct str answer),
+                              void *ctx, struct err *e);
 bool ledger_outbox_remove(struct ledger *l, int64_t id, struct err *e) MUST_CHECK;  /* and its spool file, once committed */
 bool ledger_outbox_release(struct ledger *l, int64_t id, uint64_t *n, struct err *e) MUST_CHECK; /* id 0: all that wait */
 

@@ -93,7 +93,8 @@ struct str part_field(struct part *p, struct str name);
 uint64_t part_size(struct part *p);           /* decoded bytes; decodes once to know */
 uint64_t part_encoded_size(struct part *p);
 bool part_sha256(struct part *p, uint8_t out[32], struct err *e) MUST_CHECK; /* of the decoded bytes; computed once */
-/* The same, of the root part the message's; changes nothing in the message, which may be on another thread meanwhile, where only its bytes are read. */
+/* The same, of the root part the message's; changes nothing in the message, which may be on another thread meanwhile, where only its
+ * bytes are read. */
 bool part_sha256_aside(const struct part *p, uint8_t out[32], struct err *e) MUST_CHECK;
 /* Good until the same is asked of another part of the message: ten thousand texts must not add up. */
 struct str part_text(struct part *p);         /* decoded, UTF-8, LF, up to limits.text */

@@ -38,7 +38,7 @@ static bool confirmed(struct fetch *f, struct mail *m, struct err *e)
         return fetch_queue(f, m, e);
 }
 
-/* The UID of a known message, on another one (W12). */
+/* The UID of a known message, on another one. */
 static bool impostor(struct fetch *f, struct mail *m, struct err *e)
 {
         log_info("%.*s: message %u has a known UID, but is another message", STR_FMT(f->s.name), m->number);

@@ -62,7 +62,7 @@ void fetch_settle(struct source *s, const struct outcome *o, size_t n)
         }
 }
 
-/* The server may hide or delete at QUIT whatever was RETRieved; with EXPIRE 0 even what was only TOPped (W15). */
+/* The server may hide or delete at QUIT whatever was RETRieved; with EXPIRE 0 even what was only TOPped. */
 static bool quit_is_safe(const struct fetch *f)
 {
         for (size_t i = 0; i < f->n; i++) {
@@ -102,7 +102,7 @@ static bool note_deleted(struct fetch *f, struct err *e)
         return ok;
 }
 
-/* Whether the deletions took place is known only from a +OK; else the next list tells (W10, W11). */
+/* Whether the deletions took place is known only from a +OK; else the next list tells. */
 static bool quit(struct fetch *f, struct err *e)
 {
         struct err why = { 0 };

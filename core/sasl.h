@@ -18,7 +18,8 @@ struct sasl *sasl_new(const char *mechanism, struct str user, struct str passwor
 /* True when the client speaks first (initial response). */
 bool sasl_client_first(const struct sasl *s);
 /* One step: the server's challenge, base64 as received (empty at first), gives our answer in base64. A challenge that is no base64 or
- * over 64 KiB is ERR_PROTO; a server that fails to prove itself is ERR_AUTH. *proof tells whether the secret (or a proof made from it) is in the answer. */
+ * over 64 KiB is ERR_PROTO; a server that fails to prove itself is ERR_AUTH. *proof tells whether the secret (or a proof made from
+ * it) is in the answer. */
 bool sasl_step(struct sasl *s, struct str challenge, struct buf *answer, bool *proof, struct err *e) MUST_CHECK;
 /* False while the server still owes a proof of its own (SCRAM): its "+OK" must not be believed before. */
 bool sasl_complete(const struct sasl *s);

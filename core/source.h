@@ -45,8 +45,9 @@ struct source {
 void source_free(struct source *s); /* may be NULL */
 
 /* Opens an archive by what it is: a Maildir, an MH folder, a folder of .eml files, an mbox, a single message, any of them compressed or
- * packed; "-" is standard input. Kind by content and shape, not by name. name: how the user wrote it. The error names it. tmp_dir: where a large message of a CRLF archive or of standard
- * input may be kept while it is read. */
+ * packed; "-" is standard input. Kind by content and shape, not by name (but a file named .eml is one message unless it is an mbox). The
+ * error names path as it is given. tmp_dir: where a large message that is not in LF form as it lies, or comes from a pipe or out of
+ * something compressed, is kept while it is read. */
 struct source *source_open(struct str path, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
 /* Expands globs and ~ in path and calls f for each name, sorted; a pattern that matches nothing is ERR_ABSENT. */
 bool source_glob(struct str pattern, bool (*f)(void *ctx, struct str path, struct err *e), void *ctx, struct err *e);

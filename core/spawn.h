@@ -20,8 +20,9 @@ struct spawn {
         bool quiet;                /* standard error to /dev/null instead of ours */
 };
 
-/* Runs it and waits, from any thread. What it leaves running in its process group is killed when it ends. *status: exit status 0..255, or 128 + signal. output is appended to (may be NULL).
- * True when the child ran to its end, whatever its status; the error names argv[0]. */
+/* Runs it and waits, from any thread. What it leaves running in its process group is killed when it ends. *status: exit status
+ * 0..255, or 128 + signal. output is appended to (may be NULL). True when the child ran to its end, whatever its status; the error
+ * names argv[0]. */
 bool spawn_run(const struct spawn *s, struct buf *output, int *status, struct err *e) MUST_CHECK;
 
 /* An environment variable as it was when the program started: the supervisor keeps it in locked memory, the block itself was

@@ -68,9 +68,9 @@ bool staging_taken(const struct staged *o);                          /* is there
  * fdatasync when few; and the directories that hold their staged names. Closes o[i].fd, not fds. After a failed sync nothing of it may be
  * trusted: every later one fails too, and the run must end. */
 bool staging_sync(struct staging *s, struct staged *const *o, size_t n, const int *fds, size_t m, struct err *e) MUST_CHECK;
-/* After the commitment: gives them their names without replacing (or replacing, where said), and syncs every directory touched. A taken target: the
- * next free name, reported through took (may be NULL), and then put into o->target. On failure the others have been tried all the same, and
- * o->published tells; the journal's rows of the rest stay, and the next start finishes them. */
+/* After the commitment: gives them their names without replacing (or replacing, where said), and syncs every directory touched. A
+ * taken target: the next free name, reported through took (may be NULL), and then put into o->target. On failure the others have been
+ * tried all the same, and o->published tells; the journal's rows of the rest stay, and the next start finishes them. */
 bool staging_publish(struct staging *s, struct staged *const *o, size_t n,
                      void (*took)(void *ctx, struct staged *o, struct str name), void *ctx, struct err *e) MUST_CHECK;
 
@@ -81,12 +81,12 @@ typedef bool names_hash(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e);
 struct names *names_new(void) MUST_CHECK;
 void names_free(struct names *n);
 void names_keep(struct names *n); /* promises will outlive what they are made for (a dry run): content is hashed at once */
-/* The path (relative to the root) that content with this hash gets: path itself when it is free or holds the same content
- * (*same is set: nothing needs to be written), else numbered, by on_conflict. Promises it until names_release (with the path given out;
- * once carried out, or dropped; also when *same was set). hash is asked when the name is taken; a free name is given without, and hash and ctx are
- * kept until its names_release: should another ask for the name before, hash is called then, on the thread that asks, at most once (ctx must
- * bear that while its bytes are being staged elsewhere). Constant time for the ten-thousandth equal name. What is there and is no plain file is never opened:
- * another name. Any thread. */
+/* The path (relative to the root) that content with this hash gets: path itself when it is free or holds the same content (*same is
+ * set: nothing needs to be written), else numbered, by on_conflict. Promises it until names_release (with the path given out; once
+ * carried out, or dropped; also when *same was set). hash is asked when the name is taken; a free name is given without, and hash and
+ * ctx are kept until its names_release: should another ask for the name before, hash is called then, on the thread that asks, at most
+ * once (ctx must bear that while its bytes are being staged elsewhere). Constant time for the ten-thousandth equal name. What is
+ * there and is no plain file is never opened: another name. Any thread. */
 bool names_take(struct names *n, struct root *r, struct str path, enum on_conflict how, names_hash *hash, void *ctx, struct str *out, bool *same,
                 struct arena *a, struct err *e) MUST_CHECK;
 void names_release(struct names *n, struct root *r, struct str path);
