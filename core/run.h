@@ -40,12 +40,11 @@ struct run_config {
 };
 
 struct run_event {
-        enum { EVENT_DECIDED, EVENT_HELD, EVENT_SOURCE_END, EVENT_NAMED /* a target was taken at the last moment */ } kind;
+        enum { EVENT_DECIDED, EVENT_HELD, EVENT_SOURCE_END } kind;
         const struct plan *plan;             /* decided, held */
         struct source *source;
         const struct err *error;             /* held: why; source end: NULL when it went well */
         bool quarantined;
-        struct str from, to;                 /* named */
 };
 struct run_hooks {
         void *ctx;

@@ -26,16 +26,6 @@ static bool load(struct err *e)
         return true;
 }
 
-bool sniff_load(struct err *e)
-{
-        bool ok;
-
-        pthread_mutex_lock(&lock);
-        ok = load(e);
-        pthread_mutex_unlock(&lock);
-        return ok;
-}
-
 struct str sniff(struct str bytes, struct arena *a, struct err *e)
 {
         struct str s = STR_NONE;

@@ -7,7 +7,5 @@
 /* "application/pdf", "text/plain", "application/octet-stream" …, in the arena; {NULL,0} when the database cannot be read or out
  * of memory. Give it the beginning of the bytes. Safe from any thread. */
 struct str sniff(struct str bytes, struct arena *a, struct err *e);
-/* Loads the database now, before the process confines itself. False when it cannot be read. */
-bool sniff_load(struct err *e);
 
 #endif

@@ -316,9 +316,6 @@ static void event(void *ctx, const struct run_event *ev)
                 if (r->o.json)
                         json_source_end(r, ev);
                 break;
-        case EVENT_NAMED:
-                log_warn("%.*s was taken at the last moment: saved as %.*s", STR_FMT(ev->from), STR_FMT(ev->to));
-                break;
         }
 }
 

@@ -26,7 +26,7 @@ struct play {
         void *ctx;
         /* what happened */
         char order[PLAY_ORDER_MAX];      /* "decided 3 of a.mbox|" … in the order of deciding */
-        unsigned decided, released, held, settled, named, ends, calls;
+        unsigned decided, released, held, settled, ends, calls;
         char why[1024];                  /* of the last held one */
         struct run_result result;
         bool ok;
