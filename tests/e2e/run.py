@@ -125,7 +125,7 @@ def main_job():
 
 
 def stls():
-    """STLS on the plain port gives the same; a password is never sent without it."""
+    """STLS on the plain port gives the same."""
     if REASON:
         return kit.skip("stls", REASON)
     start()
@@ -268,7 +268,7 @@ def wrong_password():
         f.write("wrong-canary-7f3a\n")
     code, out, err = case.run()
     same(code, 77, "exit code (EX_NOPERM)")
-    check("work" in err and "password" in err.lower() or "auth" in err.lower(), "the error names account and reason: " + err)
+    check("work" in err and ("password" in err.lower() or "auth" in err.lower()), "the error names account and reason: " + err)
     check("canary" not in err + out, "the password is not in the output")
     state = b"".join(kit.files_below(case.state).values())
     check(b"canary" not in state, "the password is not in the state")
@@ -309,7 +309,7 @@ def disk_full():
         code, out, err = case.run()
         check(code not in (0,), "exit code is 0 with a full disk")
         check("space" in err.lower(), "the error says so: " + err[-500:])
-        same(len(set(case.delivered()) | set()) + dovecot.count("finn") >= len(mails), True, "every message is delivered or on the server")
+        check(len(set(case.delivered())) + dovecot.count("finn") >= len(mails), "a message is neither delivered nor on the server")
         check(all(h in {m.sha for m in mails} for h in case.delivered()), "what is there is whole")
         subprocess.run(["mount", "-o", "remount,size=64m", case.root], check=True)
         for attempt in range(40):
@@ -328,10 +328,7 @@ def disk_full():
 RAISES = """
 {account}
 mail.root "{root}"
-local n = 0
 mail.on_message(function(m)
-  n = n + 1
-  if n == 3 and not os.getenv then error "never" end
   if m.sha256 == "@BAD@" then error("what a message") end
   m:deliver "All"
 end)
