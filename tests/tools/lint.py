@@ -5,8 +5,11 @@
   lua-free   core/ never includes a Lua header
   raw        calls that belong to one module are made only there (malloc family, fsync, rename ...)
   docs       the API reference is what the bindings say (lua/doc.lua --check)
+  rows       each row of a complete family of hostile inputs has a test named by it (rows.py)
   forbidden  nothing committed names a machine's paths or a package registry's hosts"""
 import glob, os, re, subprocess, sys
+
+import rows
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 os.chdir(TOP)
@@ -82,6 +85,14 @@ def check_docs():
         check(p.returncode == 0, "lua/doc.lua --check: " + p.stdout.decode())
 
 
+def check_rows():
+    for family, lacking in rows.missing(rows.covered()).items():
+        if lacking and family not in rows.COMPLETE:
+            print("rows: no test yet is named by " + " ".join(lacking))
+        for row in rows.ids(family) if family in rows.COMPLETE else []:
+            check(row not in lacking, "no test is named by " + row)
+
+
 FORBIDDEN = re.compile(r"deb\.debian\.org|registry\.npmjs|pypi\.org|/work/(main|shared|\.library)|/tmp/wt/|farm-(bench|studio)")
 
 
@@ -99,6 +110,7 @@ def check_forbidden():
 check_floors()
 check_raw()
 check_docs()
+check_rows()
 check_forbidden()
 print("%d passed, %d failed" % (passed, failed))
 sys.exit(1 if failed else 0)
