@@ -84,7 +84,7 @@ unit: $(UNIT)
 PACKAGES := gcc libc6-dev make pkg-config lua5.4 liblua5.4-dev libssl-dev libsqlite3-dev libmagic-dev libarchive-dev libpcre2-dev \
             libgsasl-dev libgumbo-dev ca-certificates openssl
 PACKAGES_TEST  := $(PACKAGES) clang python3 dovecot-core dovecot-pop3d postfix strace procps mandoc
-PACKAGES_BENCH := $(PACKAGES_TEST) mpop fdm libgmime-3.0-dev time
+PACKAGES_BENCH := $(PACKAGES_TEST) mpop fdm libgmime-3.0-dev ripmime mpack mblaze time
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # $(call install,PACKAGES): only what is missing, and no package list is fetched when nothing is.

@@ -3,8 +3,9 @@
 
   fetch    20,000 small messages from a Dovecot on loopback into a Maildir: mpop, fdm
   rtt      the same with 20 ms of round trip
-  extract  every attachment of an mbox (1.4 GiB) into files: GMime, each of its modes
-  huge     one message of 200 MB, fetched and its attachment extracted: memory
+  extract  every attachment of 1.4 GiB of mail into files, from an mbox and from a Maildir: GMime, ripmime, munpack, mblaze, Python
+  list     parts and decoded headers of 20,000 small messages: GMime, mscan, Python
+  huge     one message with an attachment of 1 GiB extracted; one of 200 MB fetched: memory
 """
 import argparse, hashlib, json, os, re, shutil, subprocess, sys, time
 
@@ -14,7 +15,8 @@ sys.path[:0] = [HERE, os.path.join(TOP, "tests", "e2e")]
 import gen_corpus, measure, peers, servers  # noqa: E402
 
 RTT_MS = 20
-SECTIONS = ["fetch", "rtt", "extract", "huge"]
+SECTIONS = ["fetch", "rtt", "extract", "list", "huge"]
+SERVED = ["fetch", "rtt"]    # sections that are nothing without a server
 
 
 def say(*a):
@@ -58,6 +60,30 @@ def matches(paths, wanted, lf=False):
         else:
             extra += 1
     return "%d/%d%s" % (found, len(want), " and %d others" % extra if extra else "")
+
+
+def read_through(*paths):
+    """Into the page cache."""
+    for p in paths:
+        with open(p, "rb") as f:
+            while f.read(1 << 22):
+                pass
+
+
+def lines_right(log, wanted):
+    """How many lines of a listing are there: "42017/42017"."""
+    have, want = {}, 0
+    with open(log, "rb") as f:
+        for line in f:
+            have[line] = have.get(line, 0) + 1
+    found = 0
+    with open(wanted, "rb") as f:
+        for line in f:
+            want += 1
+            if have.get(line, 0):
+                have[line] -= 1
+                found += 1
+    return "%d/%d lines" % (found, want)
 
 
 class Bench:
@@ -127,13 +153,13 @@ class Bench:
         p.quit()
         if n != counts["messages"]:
             raise SystemExit("Dovecot has %d messages of %s, not %d: %s" % (n, name, counts["messages"], s.d + "/dovecot.log"))
-        for f in files_below(os.path.join(self.corpus, "mail", os.path.basename(base))):
-            with open(f, "rb") as fh:
-                while fh.read(1 << 20):
-                    pass
+        read_through(*files_below(self.maildir(base)))
         plain, tls = self.delayed() if link.endswith("+rtt") else (s.plain, s.tls)
         on = link.startswith("tls")
         return peers.Box(os.path.basename(base), s.password, tls if on else plain, on, s.d + "/ca/ca.pem"), base
+
+    def maildir(self, base):
+        return os.path.join(self.corpus, "mail", os.path.basename(base))
 
     def place(self):
         """An empty directory for one run, open to the user mail."""
@@ -153,7 +179,7 @@ class Bench:
 
     def fetchers(self, name, link, only=None):
         box, base = self.box(name, link)
-        def check():
+        def check(log):
             return matches((p for p in files_below(os.path.join(self.out, "place", "mail")) if re.search(r"/(new|cur)/[^/]+$", p)),
                            base + ".messages", lf=True)
         rs = [measure.Runner("mailmill", self.mailmill_fetch(box), check)]
@@ -166,27 +192,87 @@ class Bench:
             rs.append(measure.Runner(peer, lambda how=how: how(self.place(), box), check))
         return rs
 
-    def extractors(self, name):
-        base, _ = self.set(name)
-        with open(base + ".mbox", "rb") as f:
-            while f.read(1 << 22):
-                pass
-        saved = lambda: os.path.join(self.out, "place", "saved")
-        check = lambda: matches(files_below(saved()), base + ".attachments")
-        def mailmill():
-            d = self.place()
-            os.mkdir(saved())
-            return [self.a.mailmill, "run", HERE + "/extract.lua", base + ".mbox", "--state", d + "/state", "--root", saved(), "-q"], {}
-        def gmime(env):
-            self.place()
-            os.mkdir(saved())
-            return [tool, "extract", base + ".mbox", saved()], env
-        rs = [measure.Runner("mailmill", mailmill, check)]
+    def saved(self):
+        d = self.place()
+        os.mkdir(d + "/saved")
+        return d, d + "/saved"
+
+    def gmime(self, task, path, check):
+        """GMime, each way to read."""
         tool = self.tool("gmimebench", "gmime-3.0")
         if not tool:
             self.absent("GMime (libgmime-3.0-dev)")
-            return rs
-        return rs + [measure.Runner(n, lambda env=env: gmime(env), check) for n, env in peers.GMIME.items()]
+            return []
+        def how(env):
+            _, out = self.saved()
+            return [tool, task, path] + ([out] if task == "extract" else []), env
+        return [measure.Runner(n, lambda env=env: how(env), check) for n, env in peers.GMIME.items()]
+
+    def ours(self, script, path, check):
+        def how():
+            d, out = self.saved()
+            return [self.a.mailmill, "run", HERE + "/" + script, path, "--state", d + "/state", "--root", out, "-q"], {}
+        return measure.Runner("mailmill", how, check)
+
+    def python(self, task, path, check):
+        def how():
+            _, out = self.saved()
+            return ["python3", HERE + "/pymime.py", task, path] + ([out] if task == "extract" else []), {"PYTHONIOENCODING": "utf-8"}
+        return measure.Runner("python email", how, check, slow=True)
+
+    def one_by_one(self, path, check, tools):
+        """Tools that take a message each, over a Maildir folder."""
+        rs = []
+        for name, cmd in tools.items():
+            if not peers.found(cmd[0]):
+                self.absent(name)
+                continue
+            def how(cmd=cmd):
+                d, out = self.saved()
+                return [self.tool("foreach"), path, out] + cmd, {"HOME": d}
+            rs.append(measure.Runner(name, how, check, slow=True))
+        return rs
+
+    def extractors(self, name, kind, tools=None, python=True):
+        """kind: mbox or maildir."""
+        base, _ = self.set(name)
+        path = base + ".mbox" if kind == "mbox" else self.maildir(base)
+        cur = path + "/cur"
+        read_through(*([path] if kind == "mbox" else files_below(path)))
+        check = lambda log: matches(files_below(os.path.join(self.out, "place", "saved")), base + ".attachments")
+        rs = [self.ours("extract.lua", path, check)] + self.gmime("extract", path if kind == "mbox" else cur, check)
+        if tools:
+            rs += self.one_by_one(cur if kind == "maildir" else self.maildir(base) + "/cur", check, tools)
+        return rs + ([self.python("extract", path, check)] if python else [])
+
+    def listing(self, base):
+        """What the list should say: asked of Python once."""
+        want = base + ".listing"
+        if not os.path.exists(want):
+            say("making %s ..." % want)
+            with open(want + ".new", "wb") as f:
+                subprocess.run(["python3", HERE + "/pymime.py", "truth", base + ".mbox"], stdout=f, check=True,
+                               env=dict(os.environ, PYTHONIOENCODING="utf-8"))
+            os.rename(want + ".new", want)
+        return want
+
+    def listers(self, kind):
+        base, _ = self.set("small")
+        path = base + ".mbox" if kind == "mbox" else self.maildir(base)
+        want = self.listing(base)
+        read_through(*([path] if kind == "mbox" else files_below(path)))
+        check = (lambda log: lines_right(log, want)) if kind == "mbox" else None   # numbers differ with the order of a folder
+        rs = [self.ours("list.lua", path, check)] + self.gmime("list", path if kind == "mbox" else path + "/cur", check)
+        if kind == "maildir":
+            if peers.found("mscan"):
+                # headers only, and no parts: less work than the others do
+                def mscan():
+                    d, _ = self.saved()
+                    return ["sh", "-c", "ls -d %s/cur/* | mscan -f '%%10d %%20f %%s'" % path], {"HOME": d}
+                rs.append(measure.Runner("mscan (no parts)", mscan))
+            else:
+                self.absent("mblaze (mscan)")
+        return rs + [self.python("list", path, check)]
 
     def absent(self, what):
         if what not in self.missing:
@@ -197,7 +283,7 @@ class Bench:
 
     def compete(self, title, runners):
         say("# " + title)
-        samples = measure.compete(runners, self.a.rounds, self.logs, say=say)
+        samples = measure.compete(runners, self.a.rounds, self.logs, say=say, slow_rounds=self.a.slow_rounds)
         self.rows.append((title, samples))
         with open(os.path.join(self.d, "results.jsonl"), "a") as f:
             for name, ss in samples.items():
@@ -219,14 +305,24 @@ class Bench:
 
     def extract(self):
         _, c = self.set("attach")
-        self.compete("extract %d attachments of %d messages, %.1f GiB" % (c["attachments"], c["messages"], c["bytes_lf"] / 2**30),
-                     self.extractors("attach"))
+        for kind in self.a.kinds.split(","):
+            self.compete("extract %d attachments of %d messages, %.1f GiB, %s" % (c["attachments"], c["messages"], c["bytes_lf"] / 2**30, kind),
+                         self.extractors("attach", kind, peers.EXTRACTORS if kind == "maildir" else None))
+
+    def list(self):
+        _, c = self.set("small")
+        for kind in self.a.kinds.split(","):
+            self.compete("list the parts of %d messages, %.0f MiB, %s" % (c["messages"], c["bytes_lf"] / 2**20, kind), self.listers(kind))
 
     def huge(self):
+        _, c = self.set("gib")
+        one_by_one = {n: cmd for n, cmd in peers.EXTRACTORS.items() if n != "ripmime"}   # minutes
+        self.compete("extract one attachment of %.2f GiB" % (c["decoded_bytes"] / 2**30), self.extractors("gib", "mbox", one_by_one, python=False))
+        if servers.missing():
+            self.absent("fetching one large message (%s)" % servers.missing())
+            return
         _, c = self.set("huge")
-        mb = c["bytes_lf"] / 1e6
-        self.compete("fetch one message of %.0f MB, plain" % mb, self.fetchers("huge", "plain"))
-        self.compete("extract from one message of %.0f MB" % mb, self.extractors("huge"))
+        self.compete("fetch one message of %.0f MB, plain" % (c["bytes_lf"] / 1e6), self.fetchers("huge", "plain"))
 
     def table(self):
         say("\nmailmill / peer: the median of the ratios of each round, and the smallest and largest. Below 1: mailmill took less.\n")
@@ -264,9 +360,11 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("sections", nargs="*", metavar="SECTION", help="%s (all)" % ", ".join(SECTIONS))
     ap.add_argument("--dir", default=os.path.join(os.environ.get("TMPDIR", "/tmp"), "mailmill-bench"),
-                    help="where mail, servers, output and results lie: 5 GB (%(default)s)")
+                    help="where mail, servers, output and results lie: 10 GB (%(default)s)")
     ap.add_argument("--small", action="store_true", help="a tenth of the mail")
     ap.add_argument("--rounds", type=int, default=5, help="how often each runs; medians are shown (%(default)s)")
+    ap.add_argument("--slow-rounds", type=int, default=1, help="how often those run that take minutes (%(default)s)")
+    ap.add_argument("--kinds", default="mbox,maildir", help="of archives: mbox, maildir or both (%(default)s)")
     ap.add_argument("--links", default="plain,tls", help="plain, tls or both (%(default)s)")
     ap.add_argument("--fs", choices=["here", "ext4", "tmpfs"], default="here",
                     help="write to DIR as it is, or to a fresh file system mounted for the run, as root (see scratchfs.sh for why)")
@@ -286,9 +384,7 @@ def main():
     try:
         conditions(b)
         for s in a.sections or SECTIONS:
-            if s != "extract" and servers.missing():
-                if s == "huge":
-                    say("huge: fetching left out")
+            if s in SERVED and servers.missing():
                 b.absent("%s (%s)" % (s, servers.missing()))
                 continue
             getattr(b, s)()

@@ -46,7 +46,7 @@ FROM_RX = re.compile(rb"^(>*From )", re.M)
 DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 T0 = 1_700_000_000
-HUGE_BYTES = int(200e6 * 57 / 77) // 57 * 57    # decoded: the message has 200 MB
+HUGE = {"huge": int(200e6 * 57 / 77) // 57 * 57, "gib": 1 << 30}   # decoded; the message of "huge" has 200 MB
 
 
 def b64(data):                                   # 76-column base64, LF line ends
@@ -300,9 +300,9 @@ def make(out, name, scale=1.0, suffix="", say=print):
     os.makedirs(out, exist_ok=True)
     start = time.time()
     sink, digests, decoded = Sink(out, name + suffix), [], 0
-    if name == "huge":
-        decoded = int(HUGE_BYTES * scale)
-        sink.add(0, huge_chunks(random.Random("huge"), decoded, digests))
+    if name in HUGE:
+        decoded = int(HUGE[name] * scale)
+        sink.add(0, huge_chunks(random.Random(name), decoded, digests))
     else:
         gen, count = {"small": (small, 20000), "attach": (attach, 2000)}[name]
         for i in range(int(count * scale)):
@@ -318,7 +318,7 @@ def make(out, name, scale=1.0, suffix="", say=print):
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("out")
-    ap.add_argument("--sets", default="small,attach,huge")
+    ap.add_argument("--sets", default="small,attach,huge,gib")
     ap.add_argument("--scale", type=float, default=1.0)
     ap.add_argument("--suffix", default="")
     a = ap.parse_args()

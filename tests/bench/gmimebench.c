@@ -1,13 +1,15 @@
-/* GMime as its documentation drives it: lists the structure of an mbox, or extracts its attachments, one file each.
- * usage: gmimebench list|extract MBOX [OUTDIR]
- * GMIME_MMAP=1 in the environment maps the mbox instead of reading it; GMIME_BUFFER=1 writes each file through a block buffer (GMime's own
+/* GMime as its documentation drives it: lists the leaves of each message, or extracts its attachments, one file each.
+ * usage: gmimebench list|extract PATH [OUTDIR]      PATH: an mbox, or a folder of messages (the cur/ of a Maildir)
+ * GMIME_MMAP=1 in the environment maps the files instead of reading them; GMIME_BUFFER=1 writes each file through a block buffer (GMime's own
  * flush is one write a 4 KiB block otherwise). Ends with syncfs, so that both sides have their output on disk. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <gmime/gmime.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int extracting, buffered;
@@ -48,34 +50,82 @@ static void extract_part(GMimePart *p)
 
 static void part(GMimeObject *parent, GMimeObject *o, gpointer data)
 {
+        if (!GMIME_IS_PART(o))
+                return;
         parts++;
         if (!extracting)
                 list_part(o);
-        else if (GMIME_IS_PART(o) && g_mime_part_is_attachment((GMimePart *)o))
+        else if (g_mime_part_is_attachment((GMimePart *)o))
                 extract_part((GMimePart *)o);
+}
+
+static void list_head(GMimeMessage *m)
+{
+        InternetAddressList *l = g_mime_message_get_from(m);
+        InternetAddress *a = l && internet_address_list_length(l) ? internet_address_list_get_address(l, 0) : NULL;
+        const char *name = a ? internet_address_get_name(a) : NULL, *subject = g_mime_message_get_subject(m);
+        const char *addr = a && INTERNET_ADDRESS_IS_MAILBOX(a) ? internet_address_mailbox_get_addr((InternetAddressMailbox *)a) : NULL;
+
+        printf("%lu %s <%s> | %s\n", messages, name ? name : "", addr ? addr : "", subject ? subject : "");
 }
 
 static void message(GMimeMessage *m)
 {
-        if (!extracting) {
-                InternetAddressList *f = g_mime_message_get_from(m);
-                const char *subject = g_mime_message_get_subject(m);
-                char *from = f ? internet_address_list_to_string(f, NULL, FALSE) : NULL;
-                printf("%lu %s | %s\n", messages, from ? from : "-", subject ? subject : "-");
-                g_free(from);
-        }
-        g_mime_message_foreach(m, part, NULL);
         messages++;
+        if (!extracting)
+                list_head(m);
+        g_mime_message_foreach(m, part, NULL);
+}
+
+static void stream(const char *path, int mbox)
+{
+        int fd = open(path, O_RDONLY);
+        GMimeStream *s;
+        GMimeParser *p;
+        GMimeMessage *m;
+
+        if (fd < 0) {
+                perror(path);
+                exit(1);
+        }
+        s = getenv("GMIME_MMAP") ? g_mime_stream_mmap_new(fd, PROT_READ, MAP_PRIVATE) : g_mime_stream_fs_new(fd);
+        p = g_mime_parser_new_with_stream(s);
+        g_mime_parser_set_persist_stream(p, TRUE);
+        if (mbox)
+                g_mime_parser_set_format(p, GMIME_FORMAT_MBOX);
+        do {
+                if (!(m = g_mime_parser_construct_message(p, NULL)))
+                        break;
+                message(m);
+                g_object_unref(m);
+        } while (mbox && !g_mime_parser_eos(p));
+        g_object_unref(p);
+        g_object_unref(s);
+}
+
+static void folder(const char *path)
+{
+        DIR *d = opendir(path);
+        struct dirent *e;
+        char file[4096];
+
+        while (d && (e = readdir(d))) {
+                if (e->d_name[0] == '.')
+                        continue;
+                snprintf(file, sizeof file, "%s/%s", path, e->d_name);
+                stream(file, 0);
+        }
+        if (d)
+                closedir(d);
 }
 
 int main(int argc, char **argv)
 {
-        GMimeStream *s;
-        GMimeParser *p;
-        int fd, dir;
+        struct stat st;
+        int dir;
 
-        if (argc < 3 || (fd = open(argv[2], O_RDONLY)) < 0) {
-                fprintf(stderr, "usage: gmimebench list|extract MBOX [OUTDIR]\n");
+        if (argc < 3 || stat(argv[2], &st) != 0) {
+                fprintf(stderr, "usage: gmimebench list|extract PATH [OUTDIR]\n");
                 return 2;
         }
         extracting = strcmp(argv[1], "extract") == 0;
@@ -83,19 +133,10 @@ int main(int argc, char **argv)
         if (argc > 3)
                 out = argv[3];
         g_mime_init();
-        s = getenv("GMIME_MMAP") ? g_mime_stream_mmap_new(fd, PROT_READ, MAP_PRIVATE) : g_mime_stream_fs_new(fd);
-        p = g_mime_parser_new_with_stream(s);
-        g_mime_parser_set_persist_stream(p, TRUE);
-        g_mime_parser_set_format(p, GMIME_FORMAT_MBOX);
-        while (!g_mime_parser_eos(p)) {
-                GMimeMessage *m = g_mime_parser_construct_message(p, NULL);
-                if (!m)
-                        break;
-                message(m);
-                g_object_unref(m);
-        }
-        g_object_unref(p);
-        g_object_unref(s);
+        if (S_ISDIR(st.st_mode))
+                folder(argv[2]);
+        else
+                stream(argv[2], 1);
         dir = extracting ? open(out, O_RDONLY | O_DIRECTORY) : -1;
         if (extracting && (dir < 0 || syncfs(dir) != 0)) {
                 perror(out);

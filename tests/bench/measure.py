@@ -47,24 +47,26 @@ def once(cmd, log, env=None, timeout=600):
 
 
 class Runner:
-    """One contestant: name; prepare() makes its place ready and answers (command, environment); check() says what came out right."""
-    def __init__(self, name, prepare, check=None):
-        self.name, self.prepare, self.check = name, prepare, check
+    """One contestant: name; prepare() makes its place ready and answers (command, environment); check(log) says what came out right.
+    slow: it runs in the first rounds only."""
+    def __init__(self, name, prepare, check=None, slow=False):
+        self.name, self.prepare, self.check, self.slow = name, prepare, check, slow
 
 
-def compete(runners, rounds, log_dir, slow=20.0, timeout=600, say=print):
+def compete(runners, rounds, log_dir, slow=20.0, timeout=600, say=print, slow_rounds=1):
     """Every runner once a round, in turn, the order reversed each round; -> {name: [Sample]}.
     Rounds end early when one of them has cost more than slow * len(runners) seconds: long runs are steady."""
     samples = {r.name: [] for r in runners}
     for k in range(rounds):
-        for r in (runners if k % 2 == 0 else runners[::-1]):
+        now = [r for r in runners if not r.slow or k < slow_rounds]
+        for r in (now if k % 2 == 0 else now[::-1]):
             cmd, env = r.prepare()
             os.sync()
             s = once(cmd, os.path.join(log_dir, r.name.replace(" ", "-") + ".log"), env, timeout)
-            s.right = r.check() if r.check else ""
+            s.right = r.check(s.log) if r.check else ""
             samples[r.name].append(s)
             say("  %-24s %8.2f s wall %8.2f s CPU %8.1f MiB  exit %s  %s" % (r.name, s.wall, s.cpu, s.rss, s.status, s.right))
-        if sum(v[-1].wall for v in samples.values()) > slow * len(runners):
+        if sum(samples[r.name][-1].wall for r in now if not r.slow) > slow * len(now):
             break
     return samples
 

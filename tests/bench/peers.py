@@ -63,3 +63,10 @@ FETCHERS = {"mpop": mpop, "fdm": fdm}
 
 # GMime's two ways to read: small in memory, and fast. Both write through a block buffer, which is faster than GMime's own 4 KiB writes.
 GMIME = {"gmime file": {"GMIME_BUFFER": "1"}, "gmime mmap": {"GMIME_MMAP": "1", "GMIME_BUFFER": "1"}}
+
+# Tools that take one message: foreach.c runs them over a Maildir folder. {} is the message, {d} a folder of its own.
+EXTRACTORS = {
+    "ripmime": ["ripmime", "-i", "{}", "-d", "{d}", "--no-nameless"],
+    "munpack": ["munpack", "-q", "-f", "{}"],
+    "mblaze": ["mshow", "-x", "{}"],
+}
