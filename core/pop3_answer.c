@@ -34,8 +34,23 @@ static bool read_status(struct fetch *f, struct reply *r, bool *doubtful, struct
 /* Its content is the mark's: it is the message we know, RETRieved or checked in this session, so DELE is safe. */
 static bool confirmed(struct fetch *f, struct mail *m, struct err *e)
 {
+        if (m->doubted)
+                fetch_doubt_ends(f, m, m->hashes->content);
         m->state = mail_due(f, m) && !f->o.dry ? MAIL_DOOMED : MAIL_KNOWN;
         return fetch_queue(f, m, e);
+}
+
+/* What was handed out under m's UID, if anything, was another message. This one may have been, under the UID of a third. */
+static bool mistaken(struct fetch *f, struct mail *m, struct message *msg, const uint8_t content[DIGEST_SIZE], struct err *e)
+{
+        uint8_t header[DIGEST_SIZE];
+
+        m->state = MAIL_WANT;
+        if (!fetch_forget(f, m, e))
+                return false;
+        if (!fetch_doubt_ends(f, m, content))
+                return true;
+        return message_identity(msg, header, e) && fetch_mark_given(f, m, header, content, e) && confirmed(f, m, e);
 }
 
 /* The UID of a known message, on another one. */
@@ -65,8 +80,12 @@ static bool identify_by_message(struct fetch *f, struct mail *m, struct message 
 /* Is it new? Afterwards only MAIL_WANT is handed out. */
 static bool verify(struct fetch *f, struct mail *m, struct message *msg, const uint8_t content[DIGEST_SIZE], struct err *e)
 {
+        if (m->verify && m->mark && m->hashes && hash_same(m->hashes->content, content))
+                return confirmed(f, m, e);
+        if (m->doubted)
+                return mistaken(f, m, msg, content, e);
         if (m->verify && m->mark && m->hashes)
-                return hash_same(m->hashes->content, content) ? confirmed(f, m, e) : impostor(f, m, e);
+                return impostor(f, m, e);
         if (m->hashes || m->state == MAIL_UNSURE)
                 return identify_by_message(f, m, msg, content, e);
         m->state = MAIL_WANT;
@@ -157,7 +176,7 @@ static bool take_message(struct fetch *f, struct mail *m, struct body *b, struct
         struct message *msg = make_message(f, m, b, e);
         bool ok = msg;
 
-        if (ok && (m->verify || m->hashes))
+        if (ok && (m->verify || m->hashes || m->doubted))
                 ok = verify(f, m, msg, b->hash, e);
         if (ok && m->state == MAIL_WANT) {
                 ok = rename_message(f, m, &msg, b->hash, e);

@@ -172,6 +172,13 @@ static bool swallowed(const struct body *b)
         return b->fd < 0 && (str_find_str(s, STR(".\n+OK")) < s.n || str_find_str(s, STR(".\n-ERR")) < s.n);
 }
 
+static bool begins_with_status(const struct body *b)
+{
+        struct str s = buf_str(&b->mem);
+
+        return b->fd < 0 && pop3_is_status(str_first(s, str_find(s, '\n')));
+}
+
 bool body_read(struct fetch *f, uint64_t size, struct body *b, bool *doubtful, struct err *e)
 {
         struct str s;
@@ -180,12 +187,14 @@ bool body_read(struct fetch *f, uint64_t size, struct body *b, bool *doubtful, s
         *doubtful = false;
         lines_answer_begins(f->p->l);
         if (!stream(f, size, b, e)) {
+                if (!f->single && (b->wire == 0 || begins_with_status(b)))
+                        fetch_doubt(f); /* the status line may have been for another command */
                 body_free(b);
                 return false;
         }
         *doubtful = !b->odd_end && doubtful_next(f);
         s = buf_str(&b->mem);
-        if (b->fd < 0 && pop3_is_status(str_first(s, str_find(s, '\n')))) { /* a second status line */
+        if (begins_with_status(b)) { /* a second one */
                 if (f->single)
                         buf_drop(&b->mem, str_find(s, '\n') + 1), b->n = b->mem.n, (void)digest_of(buf_str(&b->mem), b->hash);
                 else

@@ -24,7 +24,7 @@ static bool doom(struct fetch *f, struct mail *m, struct err *e)
                 m->number = 0;
                 return true;
         }
-        if (m->retrieved == f->session)
+        if (m->retrieved == f->session && !m->doubted)
                 m->state = MAIL_DOOMED;
         else if (!fetch_load_mark(f, m, &found, e))
                 return false;
@@ -40,7 +40,7 @@ static void settled(struct fetch *f, struct mail *m, const struct outcome *o)
                 m->leave = (uint8_t)o->leave;
                 m->leave_age = o->leave_age;
         }
-        if (!f->o.dry && mail_due(f, m) && !doom(f, m, &e)) {
+        if (!f->o.dry && (m->doubted || mail_due(f, m)) && !doom(f, m, &e)) {
                 log_warn("%.*s: %s", STR_FMT(f->s.name), e.text);
                 m->state = MAIL_KNOWN;
         }

@@ -137,6 +137,7 @@ static void distrust(struct fetch *f)
                  STR_FMT(f->s.name));
         f->single = true;
         fetch_learn(f, no_pipeline_flag);
+        fetch_doubt(f);
         fetch_drop_session(f);
 }
 

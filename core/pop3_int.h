@@ -74,6 +74,7 @@ struct mail {
         bool named;                 /* uid was made of the header */
         bool verify;                /* once RETRieved, its content is compared with the mark before it is handed out */
         bool again, suspect;        /* fetched once more, as it was short; short twice */
+        bool doubted;               /* handed out in a session whose answers were miscounted: perhaps another message's */
 };
 
 enum flight_kind { FLY_RETR, FLY_TOP, FLY_DELE, FLY_NOOP };
@@ -108,6 +109,7 @@ struct fetch {
         struct mail *mails;
         size_t n, room;
         struct map *keyed;          /* "uid NUL occurrence" -> index + 1, of those that were unsure; "NUL mark id": claimed */
+        struct map *doubts;         /* content hash -> how many doubted rows hold it; NULL: none */
 
         struct pop3 *p;             /* NULL: no session */
         uint32_t session;           /* counts them */
@@ -149,6 +151,9 @@ bool fetch_identify(struct fetch *f, struct mail *m, const uint8_t header[DIGEST
 /* Loads m's mark by UID and occurrence, with its hashes. */
 bool fetch_load_mark(struct fetch *f, struct mail *m, bool *found, struct err *e) MUST_CHECK;
 bool fetch_forget(struct fetch *f, struct mail *m, struct err *e) MUST_CHECK;
+/* Puts a mark for m, which was handed out under another UID. */
+bool fetch_mark_given(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], const uint8_t content[DIGEST_SIZE],
+                      struct err *e) MUST_CHECK;
 bool hash_known(const uint8_t hash[DIGEST_SIZE]);
 bool hash_same(const uint8_t a[DIGEST_SIZE], const uint8_t b[DIGEST_SIZE]);
 
@@ -157,6 +162,14 @@ bool fetch_answer(struct fetch *f, struct message **out, bool *doubtful, struct 
 
 /* pop3_fetch.c: commands out, answers in. Works until a message is there (out not NULL), or nothing is left to do. */
 bool fetch_pump(struct fetch *f, struct message **out, struct err *e) MUST_CHECK;
+
+/* pop3_doubt.c: answers were miscounted. What the session in hand gave is looked at again in the next one: a message that has been handed
+ * out already, if under the UID of another, is not handed out twice, and one that has not been seen is fetched. */
+void fetch_doubt(struct fetch *f);
+/* A doubted row's mark is loaded: its content has been handed out. */
+bool fetch_doubt_given(struct fetch *f, const uint8_t content[DIGEST_SIZE], struct err *e) MUST_CHECK;
+/* The doubt about m is over: under its UID stands this content. True if that was handed out. */
+bool fetch_doubt_ends(struct fetch *f, struct mail *m, const uint8_t content[DIGEST_SIZE]);
 
 /* pop3_body.c: one multi-line answer. */
 struct body {

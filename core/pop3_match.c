@@ -46,7 +46,7 @@ static enum mail_state known_state(const struct fetch *f, const struct mail *m, 
                 return MAIL_WANT; /* once: not again after it was settled in this run */
         if (!hash_known(k->header_hash) || !hash_known(k->content_hash))
                 return MAIL_KNOWN; /* marked without having been read: never deleted */
-        if (k->deleted || (mail_due(f, m) && !f->o.dry))
+        if (k->deleted || m->doubted || (mail_due(f, m) && !f->o.dry))
                 return MAIL_CHECK;
         return MAIL_KNOWN;
 }
@@ -58,6 +58,8 @@ static bool apply_mark(struct fetch *f, struct mail *m, const struct mark *k, st
         m->leave = (uint8_t)k->leave; /* the two enums agree, see pop3_source.c */
         m->leave_age = k->leave_age;
         m->state = (uint8_t)known_state(f, m, k);
+        if (m->doubted && m->state == MAIL_CHECK && !fetch_doubt_given(f, k->content_hash, e))
+                return false;
         return m->state != MAIL_CHECK || keep_hashes(f, m, k->header_hash, k->content_hash, e);
 }
 
@@ -80,6 +82,19 @@ bool fetch_forget(struct fetch *f, struct mail *m, struct err *e)
         m->first_seen = f->o.now;
         m->leave = LEAVE_DEFAULT;
         return id == 0 || f->o.dry || ledger_mark_forget(f->ledger, id, e);
+}
+
+bool fetch_mark_given(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], const uint8_t content[DIGEST_SIZE],
+                      struct err *e)
+{
+        struct mark k = {
+                .account = f->la.id, .uid = m->uid, .occurrence = m->occurrence, .state = MARK_SEEN, .size = m->size,
+                .first_seen = m->first_seen, .last_seen = f->o.now, .leave = m->leave, .leave_age = m->leave_age,
+        };
+
+        memcpy(k.header_hash, header, DIGEST_SIZE);
+        memcpy(k.content_hash, content, DIGEST_SIZE);
+        return f->o.dry || ledger_mark_put(f->ledger, &k, e);
 }
 
 /* first = "new": it is known from now on, was never read, and so is never deleted. */

@@ -110,6 +110,8 @@ static void fetch_free(struct source *s)
                 close(f->tmp_fd);
         if (f->keyed)
                 map_free(f->keyed, NULL);
+        if (f->doubts)
+                map_free(f->doubts, NULL);
         mem_free(f->mails);
         mem_free(f->todo.p);
         mem_free(f->dele.p);

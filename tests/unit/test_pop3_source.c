@@ -827,6 +827,38 @@ TEST(a_server_falls_silent)
         }
 }
 
+/* One answer is missing among many, and no size tells: each later message would pass for the one before it, and DELE would name mail that
+ * nobody has read. */
+TEST(P27_a_lost_answer_and_sizes_that_prove_nothing)
+{
+        static const enum outcome_leave leave[] = { LEAVE_ALWAYS, LEAVE_NEVER };
+
+        for (int i = 0; i < 4; i++) {
+                struct peer p = { .odd = silent_once, .no_top = i / 2 };
+                struct run_options r = { .leave = leave[i % 2], .timeout_ms = 300 };
+                struct state s;
+                struct got g;
+
+                fill(&p);
+                for (int k = 0; k < 4; k++)
+                        p.mail[k].size = strlen(four[k].text) + 3;
+                NEED(state_open(&s));
+                NEED(peer_start(&p));
+                g = run_over(p.port, &s, &r);
+                CHECK(g.ok && all_four(&g));
+                give_back(&g);
+                for (int k = 0; k < 4; k++)
+                        CHECK(p.mail[k].gone == (r.leave == LEAVE_NEVER));
+                if (r.leave == LEAVE_ALWAYS) {
+                        g = run_over(p.port, &s, &r);
+                        CHECK(g.ok && g.n == 0);
+                        give_back(&g);
+                }
+                peer_stop(&p);
+                state_close(&s);
+        }
+}
+
 /* A server's migration: new UIDs for the same messages. */
 static int half_a_message(struct peer *p, const char *verb, unsigned a)
 {
