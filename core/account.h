@@ -22,6 +22,7 @@ struct account {
         bool first_new;             /* first = "new": an old mailbox starts with what comes from now on */
         uint64_t limit;             /* messages a session; 0: no limit */
         int timeout_ms;             /* idle, 5 min; connect, TLS and login have 30 s each */
+        const atomic_bool *stop;    /* once it is set connecting ends soon, with ERR_STOPPED; may be NULL */
 };
 
 #endif

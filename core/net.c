@@ -15,7 +15,10 @@
 #include "core/pool.h"
 #include "core/sys.h"
 
-enum { HOST_MAX = 255 }; /* the longest name DNS has */
+enum {
+        HOST_MAX = 255, /* the longest name DNS has */
+        LOOK_MS = 200,  /* between two looks whether to stop */
+};
 
 /* ---- names ----------------------------------------------------------------------------------------------------- */
 
@@ -92,21 +95,27 @@ static struct timespec at_mono(int64_t deadline)
 }
 
 /* Waits for the answer. After it the lookup belongs to the other thread, or is gone. */
-static bool lookup_finish(struct lookup *l, int64_t deadline, struct addrinfo **list, struct err *e)
+static bool lookup_finish(struct lookup *l, int64_t deadline, const atomic_bool *stop, struct addrinfo **list, struct err *e)
 {
-        struct timespec end = at_mono(deadline);
-        int result, error, r = 0;
+        bool stopped = false;
+        int result, error;
 
         pthread_mutex_lock(&l->lock);
-        while (!l->done && r != ETIMEDOUT)
-                r = pthread_cond_timedwait(&l->finished, &l->lock, &end);
+        while (!l->done && !stopped && sys_mono_ms() < deadline) {
+                int64_t look = sys_mono_ms() + LOOK_MS;
+                struct timespec end = at_mono(stop && look < deadline ? look : deadline);
+
+                (void)pthread_cond_timedwait(&l->finished, &l->lock, &end);
+                stopped = stop && atomic_load(stop);
+        }
         l->abandoned = !l->done;
         result = l->done ? l->result : 0;
         error = l->error;
         *list = l->list;
         if (l->abandoned) {
                 pthread_mutex_unlock(&l->lock);
-                return err_set(e, ERR_TIMEOUT, "the name was not found in time");
+                return stopped ? err_set(e, ERR_STOPPED, "stopped while looking up the name")
+                               : err_set(e, ERR_TIMEOUT, "the name was not found in time");
         }
         pthread_mutex_unlock(&l->lock);
         lookup_free(l);
@@ -115,7 +124,8 @@ static bool lookup_finish(struct lookup *l, int64_t deadline, struct addrinfo **
         return result == 0 ? true : err_set(e, ERR_NET, "looking up the name: %s", gai_strerror(result));
 }
 
-static bool resolve(const char *host, const char *port, int64_t deadline, struct addrinfo **list, struct err *e)
+static bool resolve(const char *host, const char *port, int64_t deadline, const atomic_bool *stop, struct addrinfo **list,
+                    struct err *e)
 {
         struct addrinfo want = hints(AI_NUMERICHOST);
         struct lookup *l;
@@ -123,24 +133,24 @@ static bool resolve(const char *host, const char *port, int64_t deadline, struct
         if (getaddrinfo(host, port, &want, list) == 0)
                 return true;
         l = lookup_start(host, port, e);
-        return l && lookup_finish(l, deadline, list, e);
+        return l && lookup_finish(l, deadline, stop, list, e);
 }
 
 /* ---- connecting ------------------------------------------------------------------------------------------------ */
 
-static bool finish_connect(int fd, int64_t deadline, struct err *e)
+static bool finish_connect(int fd, int64_t deadline, const atomic_bool *stop, struct err *e)
 {
         int why = 0;
         socklen_t n = sizeof why;
 
-        if (!stream_poll(fd, POLLOUT, deadline))
-                return err_set(e, ERR_TIMEOUT, "no answer in time");
+        if (!stream_poll_or_stop(fd, POLLOUT, deadline, stop, e))
+                return false;
         if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &n) != 0)
                 why = errno;
         return why == 0 ? true : err_sys(e, ERR_NET, why, "connecting");
 }
 
-static int try_address(const struct addrinfo *a, int64_t deadline, struct err *e)
+static int try_address(const struct addrinfo *a, int64_t deadline, const atomic_bool *stop, struct err *e)
 {
         int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
 
@@ -150,7 +160,7 @@ static int try_address(const struct addrinfo *a, int64_t deadline, struct err *e
         }
         if (connect(fd, a->ai_addr, a->ai_addrlen) != 0 && errno != EINPROGRESS && errno != EINTR)
                 err_sys(e, ERR_NET, errno, "connecting");
-        else if (finish_connect(fd, deadline, e)) {
+        else if (finish_connect(fd, deadline, stop, e)) {
                 /* Commands leave when they are flushed; a session that waits for a script notices a dead peer. */
                 setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
                 setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
@@ -161,7 +171,7 @@ static int try_address(const struct addrinfo *a, int64_t deadline, struct err *e
 }
 
 /* Each address gets an equal share of the time that is left, so a dead first one leaves some for the others. */
-static int try_all(const struct addrinfo *list, int64_t deadline, struct err *e)
+static int try_all(const struct addrinfo *list, int64_t deadline, const atomic_bool *stop, struct err *e)
 {
         int count = 0, fd = -1;
 
@@ -169,12 +179,12 @@ static int try_all(const struct addrinfo *list, int64_t deadline, struct err *e)
                 count++;
         for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next, count--) {
                 int64_t now = sys_mono_ms(), left = deadline > now ? deadline - now : 0;
-                fd = try_address(a, now + left / count, e);
+                fd = try_address(a, now + left / count, stop, e);
         }
         return fd;
 }
 
-int net_connect(struct str host, unsigned port, int64_t deadline, struct err *e)
+int net_connect(struct str host, unsigned port, int64_t deadline, const atomic_bool *stop, struct err *e)
 {
         char name[HOST_MAX + 1], number[8];
         struct addrinfo *list = NULL;
@@ -187,8 +197,8 @@ int net_connect(struct str host, unsigned port, int64_t deadline, struct err *e)
         memcpy(name, host.p, host.n);
         name[host.n] = '\0';
         snprintf(number, sizeof number, "%u", port);
-        if (resolve(name, number, deadline, &list, e)) {
-                fd = try_all(list, deadline, e);
+        if (resolve(name, number, deadline, stop, &list, e)) {
+                fd = try_all(list, deadline, stop, e);
                 freeaddrinfo(list);
         }
         if (fd < 0)

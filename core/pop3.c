@@ -245,6 +245,7 @@ struct stream *pop3_tls(void *account, int fd, struct err *e)
         const struct account *acc = account;
         struct tls_options o = {
                 .host = acc->host, .verify_as = acc->verify_as, .ca_file = acc->ca_file, .pin = acc->pin, .insecure = acc->insecure,
+                .stop = acc->stop,
         };
 
         return tls_connect(fd, &o, sys_mono_ms() + LOGIN_MS, e);

@@ -32,7 +32,7 @@ bool pop3_list(struct pop3 *p, struct pop3_item **items, size_t *n, struct arena
 bool pop3_quit(struct pop3 *p, struct err *e) MUST_CHECK; /* true only when the server answered +OK */
 
 /* An account as a source: connects at the first next(), fetches what the ledger does not know, pipelined by bytes expected, goes on
- * in a new session when one is cut, deletes what is settled and due (the header's identity checked by TOP before a DELE without RETR in the same
+ * in a new session when one is cut (after a while, where one was cut that gave nothing), deletes what is settled and due (the header's identity checked by TOP before a DELE without RETR in the same
  * session), QUITs only when every message RETRieved is settled or spooled. Reads marks; writes only what it learns itself (last seen, deleted,
  * what the server can't do). dry: no DELE, no QUIT, nothing written. */
 struct pop3_options {
@@ -40,6 +40,7 @@ struct pop3_options {
         uint64_t limit;            /* messages; 0: all */
         int64_t now;               /* the run's clock */
         bool no_age;               /* the clock jumped: no DELE by age, no mark forgotten */
+        int back_off_ms;           /* before the second try to connect, then twice as long each; 0: a second */
 };
 struct source *pop3_source(struct account *acc, const struct ledger_account *la, struct ledger *l, const struct limits *lim,
                            const char *tmp_dir, const struct pop3_options *o, struct err *e) MUST_CHECK;

@@ -7,20 +7,33 @@
 #include "core/net.h"
 #include "core/sys.h"
 
-enum { BUSY_TRIES = 5 }; /* of a lost session's lock: 1 + 2 + 4 + 8 s */
+enum {
+        BACK_OFF_MS = 1000,
+        NET_TRIES = 3,  /* 1 + 2 s */
+        BUSY_TRIES = 5, /* 1 + 2 + 4 + 8 s */
+};
+
+/* The account, with our stop. */
+static struct account heeding(struct fetch *f)
+{
+        struct account acc = *f->acc;
+
+        acc.stop = &f->s.stop;
+        return acc;
+}
 
 static struct pop3 *greet(struct fetch *f, struct err *e)
 {
-        struct account *acc = f->acc;
-        int fd = net_connect(acc->host, acc->port, sys_mono_ms() + LOGIN_MS, e);
+        struct account acc = heeding(f);
+        int fd = net_connect(acc.host, acc.port, sys_mono_ms() + LOGIN_MS, acc.stop, e);
         struct stream *s;
         struct lines *l;
 
         if (fd < 0)
                 return NULL;
-        s = acc->tls == TLS_IMPLICIT ? pop3_tls(acc, fd, e) : stream_fd(fd, e);
+        s = acc.tls == TLS_IMPLICIT ? pop3_tls(&acc, fd, e) : stream_fd(fd, e);
         if (!s)
-                return err_in(e, "connecting to %.*s, port %u", STR_FMT(acc->host), acc->port), NULL;
+                return err_in(e, "connecting to %.*s, port %u", STR_FMT(acc.host), acc.port), NULL;
         l = lines_new(s, LOGIN_MS, e);
         if (!l)
                 return NULL;
@@ -38,9 +51,11 @@ static bool no_capa_flag(struct ledger_account *la)
 
 static bool log_in(struct fetch *f, bool ask, struct err *e)
 {
+        struct account acc = heeding(f);
+
         if (ask && !pop3_capabilities(f->p, NULL, e))
                 return false;
-        if (f->acc->tls == TLS_STARTTLS && (!pop3_stls(f->p, f->acc, e) || !pop3_capabilities(f->p, NULL, e)))
+        if (f->acc->tls == TLS_STARTTLS && (!pop3_stls(f->p, &acc, e) || !pop3_capabilities(f->p, NULL, e)))
                 return false;
         ask = f->p->capa.known;
         if (!pop3_login(f->p, f->acc, e))
@@ -76,14 +91,37 @@ static bool open_session(struct fetch *f, struct err *e)
         return false;
 }
 
-/* A server may hold the lock of a session it has lost for a while. */
+/* Twice as long each time, more or less by a quarter: a thousand clients that lost one server do not come back as one. */
+static void back_off(struct fetch *f, unsigned tries)
+{
+        int64_t ms = (int64_t)(f->o.back_off_ms > 0 ? f->o.back_off_ms : BACK_OFF_MS) << (tries - 1);
+        uint16_t dice;
+        int64_t until;
+
+        sys_random(&dice, sizeof dice);
+        ms += ms / 2 * dice / UINT16_MAX - ms / 4;
+        log_info("%.*s: trying again in %.1f s", STR_FMT(f->s.name), (double)ms / 1000);
+        until = sys_mono_ms() + ms;
+        while (!f->s.stop && sys_mono_ms() < until)
+                nanosleep(&(struct timespec){ .tv_nsec = (until - sys_mono_ms() > 100 ? 100 : 1) * 1000000L }, NULL);
+}
+
+/* What may have passed in a moment: a broken line; the lock of a session that this run has lost, which a server may hold for a while. A proof
+ * that was refused is final, for a second try may lock the account; and a server that says "later" means the next run. */
+static unsigned tries_for(const struct fetch *f, enum err_code code)
+{
+        if (code == ERR_BUSY)
+                return f->session > 0 ? BUSY_TRIES : 1;
+        return code == ERR_NET ? NET_TRIES : 1;
+}
+
 static bool open_patiently(struct fetch *f, struct err *e)
 {
-        for (int tries = 1; !open_session(f, e); tries++) {
-                if (e->code != ERR_BUSY || f->session == 0 || tries == BUSY_TRIES || f->s.stop)
+        for (unsigned tries = 1; !open_session(f, e); tries++) {
+                if (tries >= tries_for(f, e->code) || f->s.stop)
                         return false;
-                for (int i = 0; i < 10 << (tries - 1) && !f->s.stop; i++)
-                        nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+                log_info("%.*s: %s", STR_FMT(f->s.name), e->text);
+                back_off(f, tries);
         }
         return true;
 }
@@ -104,6 +142,8 @@ bool fetch_connect(struct fetch *f, struct err *e)
 
         if (!a)
                 return err_nomem(e);
+        if (f->barren > 0)
+                back_off(f, f->barren);
         ok = open_patiently(f, e);
         if (ok) {
                 f->session++;

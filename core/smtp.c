@@ -77,6 +77,7 @@ static struct tls_options tls_wish(const struct smarthost *h)
 {
         return (struct tls_options){
                 .host = h->host, .verify_as = h->verify_as, .ca_file = h->ca_file, .pin = h->pin, .insecure = h->insecure,
+                .stop = h->stop,
         };
 }
 
@@ -253,7 +254,7 @@ struct smtp *smtp_connect(const struct smarthost *h, struct err *e)
         struct tls_options o = tls_wish(h);
         struct smtp *s = NULL;
         struct stream *st = NULL;
-        int fd = net_connect(h->host, port, sys_mono_ms() + WAIT_HANDSHAKE, e);
+        int fd = net_connect(h->host, port, sys_mono_ms() + WAIT_HANDSHAKE, h->stop, e);
 
         if (fd < 0)
                 return NULL;

@@ -17,7 +17,7 @@ struct smarthost {
         struct str auth;       /* only this mechanism; empty: best */
         struct str helo;       /* empty: the host's name */
         int timeout_ms;        /* for any answer; 0: what RFC 5321 4.5.3.2 says, 5 min for most and 10 for the final dot's */
-        const atomic_bool *stop; /* once it is set sessions end soon, with ERR_STOPPED; only connecting goes on for its 30 s. May be NULL */
+        const atomic_bool *stop; /* once it is set sessions end soon, with ERR_STOPPED. May be NULL */
 };
 
 struct smtp_recipient {

@@ -63,6 +63,23 @@ bool stream_poll(int fd, short events, int64_t deadline)
         }
 }
 
+/* Cut in short pieces: a stop is set by another thread, and no signal may come to this one. */
+bool stream_poll_or_stop(int fd, short events, int64_t deadline, const atomic_bool *stop, struct err *e)
+{
+        enum { LOOK_MS = 200 };
+
+        for (;;) {
+                int64_t now = sys_mono_ms(), look = now + LOOK_MS;
+
+                if (stop && atomic_load(stop))
+                        return err_set(e, ERR_STOPPED, "stopped while waiting for an answer");
+                if (stream_poll(fd, events, stop && look < deadline ? look : deadline))
+                        return true;
+                if (sys_mono_ms() >= deadline)
+                        return err_set(e, ERR_TIMEOUT, "no answer in time");
+        }
+}
+
 static struct fd_stream *fd_of(struct stream *s) { return (struct fd_stream *)s; }
 
 /* After a call that failed: true to try it again, false with e filled. */

@@ -3,6 +3,7 @@
 #ifndef CORE_STREAM_H
 #define CORE_STREAM_H
 
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "core/buf.h"
@@ -46,5 +47,7 @@ int stream_release_fd(struct stream *s);
 
 /* For streams over a descriptor: polls it; true when one of `events` (or an error, or the end) is there before the deadline. */
 bool stream_poll(int fd, short events, int64_t deadline);
+/* The same, and fails: ERR_TIMEOUT at the deadline, ERR_STOPPED soon after *stop (may be NULL) is set. */
+bool stream_poll_or_stop(int fd, short events, int64_t deadline, const atomic_bool *stop, struct err *e) MUST_CHECK;
 
 #endif

@@ -368,7 +368,7 @@ static bool would_wait(SSL *ssl, int r)
 }
 
 /* Until it is finished; its errors are told apart from those of later reads. */
-static bool handshake(struct tls_stream *t, const char *name, int64_t deadline, struct err *e)
+static bool handshake(struct tls_stream *t, const char *name, int64_t deadline, const atomic_bool *stop, struct err *e)
 {
         int r = -1;
 
@@ -381,8 +381,8 @@ static bool handshake(struct tls_stream *t, const char *name, int64_t deadline, 
                         t->broken = true;
                         return false;
                 }
-                if (!tls_again(t, r, deadline, "TLS handshake", e))
-                        return false;
+                if (!stream_poll_or_stop(SSL_get_fd(t->ssl), SSL_want_write(t->ssl) ? POLLOUT : POLLIN, deadline, stop, e))
+                        return err_in(e, "TLS handshake");
         }
         return false;
 }
@@ -407,7 +407,7 @@ struct stream *tls_connect(int fd, const struct tls_options *o, int64_t deadline
                 return NULL;
         if (!prepare(t->ssl, host, verify_as, o, pin.set))
                 ok = err_set(e, ERR_USAGE, "\"%s\" is not a name that TLS can check", verify_as);
-        if (ok && handshake(t, verify_as, deadline, e) && check_pin(t->ssl, &pin, e))
+        if (ok && handshake(t, verify_as, deadline, o->stop, e) && check_pin(t->ssl, &pin, e))
                 return &t->base;
         tls_close(&t->base);
         return NULL;
@@ -456,7 +456,7 @@ struct stream *tls_accept(struct tls_server *server, int fd, int64_t deadline, s
         if (!t)
                 return NULL;
         SSL_set_accept_state(t->ssl);
-        if (handshake(t, "the client", deadline, e))
+        if (handshake(t, "the client", deadline, NULL, e))
                 return &t->base;
         tls_close(&t->base);
         return NULL;

@@ -10,6 +10,7 @@ struct tls_options {
         struct str ca_file;   /* a private CA beside... instead of the system's; empty: the system's */
         struct str pin;       /* "sha256:…" hex or base64 of the certificate: replaces chain verification; empty: none */
         bool insecure;        /* no verification: only when the account says so in so many words */
+        const atomic_bool *stop; /* once it is set the handshake ends soon, with ERR_STOPPED; may be NULL */
 };
 
 /* Client handshake over fd, which the stream owns from now on, also after failure. The error tells certificate trouble

@@ -16,7 +16,7 @@ static struct str left;          /* what was not yet said */
 static int peers[SESSIONS];
 static unsigned sessions;
 
-int net_connect(struct str host, unsigned port, int64_t deadline, struct err *e)
+int net_connect(struct str host, unsigned port, int64_t deadline, const atomic_bool *stop, struct err *e)
 {
         struct str said = str_first(left, str_find_str(left, STR("\0--\0")));
         int fd[2];

@@ -313,6 +313,8 @@ static inline struct got run_over(unsigned port, struct state *s, const struct r
 
         if (!o.now)
                 o.now = 1800000000;
+        if (!o.back_off_ms)
+                o.back_off_ms = 1;
         if (r->memory)
                 lim.memory_message = r->memory;
         acc.password = secret_literal(str_of(r->password ? r->password : "pw"));

@@ -409,21 +409,21 @@ TEST(connect_and_listen)
         int fd = net_listen_loopback(&port, &e), at, other;
 
         NEED(fd >= 0 && port > 0);
-        at = net_connect(STR("127.0.0.1"), port, sys_mono_ms() + 2000, &e);
+        at = net_connect(STR("127.0.0.1"), port, sys_mono_ms() + 2000, NULL, &e);
         CHECK(at >= 0);
         CHECK(fcntl(at, F_GETFD) & FD_CLOEXEC);
         close(at);
-        at = net_connect(STR("localhost"), port, sys_mono_ms() + 5000, &e);
+        at = net_connect(STR("localhost"), port, sys_mono_ms() + 5000, NULL, &e);
         CHECK(at >= 0);
         close(at);
         close(fd);
         other = net_listen_loopback(&free_port, &e);
         close(other);
-        CHECK(net_connect(STR("127.0.0.1"), free_port, sys_mono_ms() + 2000, &e) < 0 && e.code == ERR_NET);
+        CHECK(net_connect(STR("127.0.0.1"), free_port, sys_mono_ms() + 2000, NULL, &e) < 0 && e.code == ERR_NET);
         CHECK(e.sys == ECONNREFUSED && strstr(e.text, "127.0.0.1"));
-        CHECK(net_connect(STR("a\0b"), 1, sys_mono_ms(), &e) < 0 && e.code == ERR_USAGE);
-        CHECK(net_connect(STR("localhost"), 70000, sys_mono_ms(), &e) < 0 && e.code == ERR_USAGE);
-        CHECK(net_connect(STR(""), 1, sys_mono_ms(), &e) < 0 && e.code == ERR_USAGE);
+        CHECK(net_connect(STR("a\0b"), 1, sys_mono_ms(), NULL, &e) < 0 && e.code == ERR_USAGE);
+        CHECK(net_connect(STR("localhost"), 70000, sys_mono_ms(), NULL, &e) < 0 && e.code == ERR_USAGE);
+        CHECK(net_connect(STR(""), 1, sys_mono_ms(), NULL, &e) < 0 && e.code == ERR_USAGE);
         port = 70000;
         CHECK(net_listen_loopback(&port, &e) < 0);
 }
@@ -438,7 +438,7 @@ TEST(connect_has_a_deadline)
         NEED(fd >= 0);
         listen(fd, 0);
         do
-                many[n] = net_connect(STR("127.0.0.1"), port, (before = sys_mono_ms()) + 150, &e);
+                many[n] = net_connect(STR("127.0.0.1"), port, (before = sys_mono_ms()) + 150, NULL, &e);
         while (many[n] >= 0 && ++n < 600);
         CHECK(n < 600 && e.code == ERR_TIMEOUT);
         CHECK(sys_mono_ms() - before >= 140 && sys_mono_ms() - before < 1500);

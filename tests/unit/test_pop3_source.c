@@ -462,6 +462,50 @@ TEST(P02_P03_P33_refusals)
         }
 }
 
+static int hangs_up_twice(struct peer *p, const char *verb, unsigned a)
+{
+        return strcmp(verb, "greeting") == 0 && p->count++ < 2 ? CUT : 0;
+}
+static int always_hangs_up(struct peer *p, const char *verb, unsigned a)
+{
+        return strcmp(verb, "greeting") == 0 ? CUT : 0;
+}
+
+/* A broken line is tried again after a while, a bounded number of times; a refused password never (see P33). */
+TEST(W1_line_that_breaks_at_first)
+{
+        struct peer p = { .odd = hangs_up_twice }, q = { .odd = always_hangs_up };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        CHECK(g.ok && g.n == 4 && p.sessions == 3);
+        peer_stop(&p);
+        g = once(&q, &s, &r);
+        CHECK(!g.ok && g.n == 0 && g.e.code == ERR_NET && q.sessions == 3 && peer_count(&q, "USER") == 0);
+        peer_stop(&q);
+        state_close(&s);
+}
+
+TEST(W1_waits_longer_each_time)
+{
+        struct peer p = { .odd = always_hangs_up };
+        struct run_options r = { .leave = LEAVE_ALWAYS, .o.back_off_ms = 100 };
+        struct state s;
+        struct got g;
+        int64_t begun = sys_mono_ms(), took;
+
+        NEED(state_open(&s));
+        g = once(&p, &s, &r);
+        took = sys_mono_ms() - begun;
+        CHECK(!g.ok && took >= 75 + 150); /* 100 and 200 ms, each less by a quarter at most */
+        peer_stop(&p);
+        state_close(&s);
+}
+
 TEST(leave_never_deletes)
 {
         struct peer p = { 0 };

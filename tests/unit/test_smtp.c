@@ -625,7 +625,7 @@ static struct sent heard_until(struct peer *p, uint64_t at, size_t step)
         struct smtp_recipient *to;
         struct sent r = { .to = { { .address = STR("a@x.org") }, { .address = STR("b@x.org") } } };
         struct range m = bytes_of(HELLO);
-        int fd = net_connect(h.host, h.port, sys_mono_ms() + 5000, &r.e);
+        int fd = net_connect(h.host, h.port, sys_mono_ms() + 5000, NULL, &r.e);
         struct stream *st = fd >= 0 ? stream_fd(fd, &r.e) : NULL;
         struct smtp *s;
 

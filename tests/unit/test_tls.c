@@ -373,6 +373,29 @@ TEST(T07_silence_and_end)
 }
 
 /* T08: an end without close_notify is no end, whatever the version. */
+static void *stop_soon(void *stop)
+{
+        usleep(100000);
+        atomic_store((atomic_bool *)stop, true);
+        return NULL;
+}
+
+/* The other side takes the connection and says nothing. */
+TEST(T07_stop_is_heard_in_a_silent_handshake)
+{
+        struct tls_options o = { .host = STR("mail.example.com") };
+        atomic_bool stop = false;
+        pthread_t t;
+        int fd[2];
+
+        NEED(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd) == 0);
+        o.stop = &stop;
+        NEED(pthread_create(&t, NULL, stop_soon, &stop) == 0);
+        CHECK(!tls_connect(fd[0], &o, sys_mono_ms() + 60000, &e) && e.code == ERR_STOPPED);
+        pthread_join(t, NULL);
+        close(fd[1]);
+}
+
 TEST(T08_cut_off)
 {
         for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
