@@ -172,13 +172,20 @@ size_t base64_decode(struct base64 *d, struct str in, char *out)
         return (size_t)(o - out);
 }
 
+/* RFC 4648 3.5: "pad bits MUST be set to zero by conforming encoders". Where they are, an encoder ended here and only the padding was
+ * forgotten; where not, the group was cut off in its middle, and nobody knows what its last bytes were. */
+static bool could_end_here(const struct base64 *d)
+{
+        return (d->bits & (d->held == 2 ? 0xf : 0x3)) == 0;
+}
+
 size_t base64_end(struct base64 *d, char *out)
 {
         char *o = out;
 
         if (d->held > 0 && d->held + d->pads < 4)
                 d->truncated = true;
-        if (d->pads == 0)
+        if (d->pads == 0 && could_end_here(d))
                 o = put_held(d, out);
         d->bits = 0;
         d->held = d->pads = 0;

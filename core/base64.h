@@ -16,7 +16,7 @@ struct base64 {
 
 /* Decodes in into out, which has room for base64_room(in.n) bytes; returns the bytes written. */
 size_t base64_decode(struct base64 *d, struct str in, char *out);
-/* The end of the input: what is left; out has room for 3 bytes. */
+/* The end of the input: what is left of a group whose padding is missing, unless it was cut off in its middle; out has room for 3 bytes. */
 size_t base64_end(struct base64 *d, char *out);
 static inline size_t base64_room(size_t n) { return n / 4 * 3 + 6; }
 

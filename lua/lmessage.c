@@ -309,8 +309,9 @@ static void set_str(lua_State *L, const char *key, struct str s)
 
 static void push_record(lua_State *L, const struct addr *a)
 {
-        lua_createtable(L, 0, 7);
+        lua_createtable(L, 0, 8);
         set_str(L, "addr", a->addr);
+        set_str(L, "written", a->written);
         set_str(L, "name", a->name);
         set_str(L, "user", addr_user_of(a->addr));
         set_str(L, "detail", addr_detail_of(a->addr));
@@ -511,7 +512,8 @@ static const luaL_Reg methods[] = {
         { "headers", method_headers },
         /*** m:addresses(field) -> list of records
          * The addresses of a header field ("to", "reply_to", "Resent-Cc"): records with addr, name, user, detail, domain (empty where there is
-         * none), group (the group's name or nil) and valid (false: not readable as an address, addr holds what is there). */
+         * none), written (addr with its domain's letters as the sender wrote them), group (the group's name or nil) and valid (false: not
+         * readable as an address, addr holds what is there). */
         { "addresses", method_addresses },
         /*** m:parts(filter) -> list of parts
          * The leaves of the message in order, as RFC 2045 sees them, into message/rfc822. filter: an attachment test; none: all. */

@@ -1,11 +1,11 @@
 -- What mailmill's Lua API says about each message of a folder, one JSON object a line, for check.py. run.py names the files by number and
 -- hashes the texts: this script does only what any script could.
-mail.limits { text = "64 MiB", heap = "512 MiB", boundary = 16384, cpu = 60 }        -- the oracle knows no limits
+mail.limits { text = "64 MiB", heap = "512 MiB", header_field = "1 MiB", boundary = 16384, cpu = 60 }        -- the oracle knows no limits
 
 local function address_list(m, field)
   local all = {}
   for a in m:addresses(field) do
-    if a.addr ~= "" or (a.name or "") ~= "" then all[#all + 1] = json.array { a.name or "", a.addr } end
+    if a.addr ~= "" or (a.name or "") ~= "" then all[#all + 1] = json.array { a.name or "", a.written } end
   end
   return json.array(all)
 end

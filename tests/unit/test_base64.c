@@ -83,7 +83,7 @@ TEST(M08_garbage)
 {
         DECODED("Zm9v!Ym\0Fy\xff", "foobar", 1, 0, 0);
         DECODED("Zm9vYg-_Fy", "foob\x01r", 1, 0, 0);
-        DECODED("Zm9vYmFy\n-- \nno", "foobar\x9e", 1, 0, 1);
+        DECODED("Zm9vYmFy\n-- \nno", "foobar", 1, 0, 1); /* a list's footer */
 }
 
 TEST(M08_data_after_padding)
@@ -104,6 +104,14 @@ TEST(M08_missing_padding)
         DECODED("Zg=", "f", 0, 0, 1);
         DECODED("Zm9vZ", "foo", 0, 0, 1);
         DECODED("A", "", 0, 0, 1);
+}
+
+TEST(M08_cut_in_the_middle_of_a_group)
+{
+        DECODED("Zm9vZh", "foo", 0, 0, 1);
+        DECODED("Zm9vZm9", "foo", 0, 0, 1);
+        DECODED("Zm9vZm9=", "foofo", 0, 0, 0); /* padding says that it ends here, whatever the spare bits */
+        DECODED("Zm9vZh==", "foof", 0, 0, 0);
 }
 
 TEST(M08_one_line_of_a_megabyte)
