@@ -7,8 +7,10 @@
 #include "core/mem.h"
 #include "core/sys.h"
 
-/* Writes to the temporary file are of this size. */
-enum { TEMP_BLOCK = 256 << 10 };
+enum {
+        TEMP_BLOCK = 256 << 10, /* writes to the temporary file are of this size */
+        PIECES_MAX = 2048,      /* a ">From " line leaves a byte out; a file with CRLF has more than any table should hold */
+};
 
 void gather_init(struct gather *g, const struct slurp *in, const char *tmp_dir, uint64_t memory_max)
 {
@@ -26,8 +28,9 @@ void gather_begin(struct gather *g, uint64_t start)
 {
         drop_temp(g); /* of a message that was given up half way */
         g->where = GATHER_MEMORY;
-        g->altered = g->cr = false;
-        g->start = start;
+        g->scattered = g->cr = false;
+        g->next = start;
+        g->pieces_n = 0;
         g->n = 0;
         g->used = 0;
 }
@@ -67,34 +70,61 @@ static bool open_temp(struct gather *g, struct err *e)
         return reserve(g, TEMP_BLOCK, e);
 }
 
+static bool copy_piece(struct gather *g, uint64_t from, uint64_t n, struct err *e)
+{
+        while (n > 0) {
+                size_t want = n < TEMP_BLOCK - g->used ? (size_t)n : TEMP_BLOCK - g->used;
+                ssize_t got = sys_pread_full(g->in->fd, g->p + g->used, want, from, e);
+
+                if (got <= 0)
+                        return got < 0 ? false : err_set(e, ERR_IO, "the file became shorter while it was read");
+                g->used += (size_t)got;
+                if (g->used == TEMP_BLOCK && !flush(g, e))
+                        return false;
+                from += (uint64_t)got;
+                n -= (uint64_t)got;
+        }
+        return true;
+}
+
 /* What was counted in place so far becomes the beginning of a temporary file. */
 static bool move_to_temp(struct gather *g, struct err *e)
 {
         if (!open_temp(g, e))
                 return false;
-        for (uint64_t at = 0; at < g->n;) {
-                size_t want = g->n - at < TEMP_BLOCK ? (size_t)(g->n - at) : TEMP_BLOCK;
-                ssize_t got = sys_pread_full(g->in->fd, g->p, want, g->start + at, e);
+        for (size_t i = 0; i < g->pieces_n; i++) {
+                uint64_t end = i + 1 < g->pieces_n ? g->pieces[i + 1].at : g->n;
 
-                if (got <= 0)
-                        return got < 0 ? false : err_set(e, ERR_IO, "the file became shorter while it was read");
-                g->used = (size_t)got;
-                if (!flush(g, e))
+                if (!copy_piece(g, g->pieces[i].from, end - g->pieces[i].at, e))
                         return false;
-                at += (uint64_t)got;
         }
+        return true;
+}
+
+/* What comes next begins a piece. */
+static bool new_piece(struct gather *g, struct err *e)
+{
+        if (!g->pieces && !(g->pieces = mem_array(PIECES_MAX, sizeof *g->pieces)))
+                return err_nomem(e);
+        if (g->pieces_n > 0 && g->pieces[g->pieces_n - 1].at == g->n)
+                g->pieces_n--; /* nothing came of it */
+        if (g->pieces_n == PIECES_MAX) {
+                g->scattered = true;
+                return g->where != GATHER_IN_PLACE || move_to_temp(g, e);
+        }
+        g->pieces[g->pieces_n++] = (struct piece){ g->n, g->next };
         return true;
 }
 
 bool gather_skip(struct gather *g, struct err *e)
 {
-        g->altered = true;
-        return g->where != GATHER_IN_PLACE || move_to_temp(g, e);
+        g->next++;
+        return g->scattered || !g->in->seekable || new_piece(g, e);
 }
 
 static bool outgrow_memory(struct gather *g, struct err *e)
 {
-        if (g->altered || !g->in->seekable)
+        if (g->scattered || !g->in->seekable)
                 return open_temp(g, e) && flush(g, e);
         g->where = GATHER_IN_PLACE;
         mem_free(g->p);
@@ -129,7 +159,10 @@ static bool put(struct gather *g, const char *p, size_t n, struct err *e)
                 return true;
         if (g->where == GATHER_MEMORY && g->n + n > g->memory_max && !outgrow_memory(g, e))
                 return false;
+        if (g->pieces_n == 0 && g->in->seekable && !g->scattered && !new_piece(g, e))
+                return false;
         g->n += n;
+        g->next += n;
         if (g->where == GATHER_IN_PLACE)
                 return true;
         return g->where == GATHER_TEMP ? put_temp(g, p, n, e) : put_memory(g, p, n, e);
@@ -188,19 +221,35 @@ static bool end_in_memory(struct gather *g, struct backing **in, struct err *e)
         return *in || err_nomem(e);
 }
 
-static bool end_in_place(struct gather *g, struct backing **in, struct err *e)
+static bool keep_place(struct gather *g, struct err *e)
 {
         int fd;
 
-        if (!g->place) {
-                fd = fcntl(g->in->fd, F_DUPFD_CLOEXEC, 3);
-                if (fd < 0)
-                        return err_sys(e, ERR_IO, errno, "keeping the archive open");
-                if (!(g->place = backing_fd(fd)))
-                        return err_nomem(e);
+        if (g->place)
+                return true;
+        fd = fcntl(g->in->fd, F_DUPFD_CLOEXEC, 3);
+        if (fd < 0)
+                return err_sys(e, ERR_IO, errno, "keeping the archive open");
+        g->place = backing_fd(fd);
+        return g->place || err_nomem(e);
+}
+
+static bool end_in_place(struct gather *g, struct range *out, struct err *e)
+{
+        struct piece *pieces;
+
+        if (!keep_place(g, e))
+                return false;
+        if (g->pieces_n == 1) {
+                out->at = g->pieces[0].from;
+                out->in = backing_ref(g->place);
+                return true;
         }
-        *in = backing_ref(g->place);
-        return true;
+        pieces = mem_alloc(g->pieces_n * sizeof *pieces);
+        if (pieces)
+                memcpy(pieces, g->pieces, g->pieces_n * sizeof *pieces);
+        out->in = pieces ? backing_pieces(g->place, pieces, g->pieces_n) : NULL;
+        return out->in || err_nomem(e);
 }
 
 static bool end_in_temp(struct gather *g, struct backing **in, struct err *e)
@@ -221,10 +270,10 @@ bool gather_end(struct gather *g, struct range *out, struct err *e)
         g->cr = false;
         if (g->where == GATHER_MEMORY && !reserve(g, 1, e)) /* an empty message has a backing, too */
                 return false;
-        *out = (struct range){ NULL, g->where == GATHER_IN_PLACE ? g->start : 0, g->n };
+        *out = (struct range){ NULL, 0, g->n };
         ok = g->where == GATHER_MEMORY ? end_in_memory(g, &out->in, e)
            : g->where == GATHER_TEMP   ? end_in_temp(g, &out->in, e)
-                                       : end_in_place(g, &out->in, e);
+                                       : end_in_place(g, out, e);
         g->used = 0;
         return ok;
 }
@@ -241,6 +290,8 @@ void gather_close(struct gather *g)
 {
         gather_rewind(g);
         mem_free(g->p);
+        mem_free(g->pieces);
+        g->pieces = NULL;
         g->p = NULL;
         g->cap = g->used = 0;
 }

@@ -1,5 +1,5 @@
-/* Gathers the bytes of one message out of an archive into a range: in memory when it is small, in the archive's own file when it is
- * large and stands there as it is, else in an unnamed temporary file. CRLF becomes LF on the way. Private to the archives.
+/* Gathers the bytes of one message out of an archive into a range: in memory when it is small, in the archive's own file, as pieces,
+ * when it is large and few bytes are left out of it, else in an unnamed temporary file. CRLF becomes LF on the way. Private to the archives.
  * Memory stays below limits.memory_message plus a block, whatever the size of the message. */
 #ifndef CORE_GATHER_H
 #define CORE_GATHER_H
@@ -15,12 +15,14 @@ struct gather {
         uint64_t memory_max;
         struct backing *place;    /* the archive's file, shared by its large messages; NULL until one needs it */
         enum gather_where where;
-        bool altered;             /* a byte has been left out: the message does not stand in the archive as it is */
+        bool scattered;           /* too many bytes have been left out to tell of the pieces between them */
         bool cr;                  /* a CR withheld until the next byte is known */
-        uint64_t start;           /* offset in the input of its first byte */
+        uint64_t next;            /* offset in the input of the byte that comes next */
         uint64_t n;               /* its bytes so far, as they will be */
         char *p;                  /* the whole message, or what is not yet written to temp */
         size_t used, cap;
+        struct piece *pieces;     /* where it stands in the input: PIECES_MAX of them */
+        size_t pieces_n;
         int temp;                 /* -1: none */
 };
 
@@ -32,7 +34,7 @@ void gather_rewind(struct gather *g);
 void gather_begin(struct gather *g, uint64_t start);
 /* Its next n bytes, raw. They follow the last ones, apart from what gather_skip says. */
 bool gather_add(struct gather *g, const char *p, size_t n, struct err *e) MUST_CHECK;
-/* Bytes of the input are left out here. */
+/* One byte of the input is left out here. */
 bool gather_skip(struct gather *g, struct err *e) MUST_CHECK;
 /* The message is complete: *out holds a reference of its backing, which the caller drops. */
 bool gather_end(struct gather *g, struct range *out, struct err *e) MUST_CHECK;

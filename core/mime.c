@@ -2,6 +2,7 @@
 
 #include "core/buf.h"
 #include "core/defects.h"
+#include "core/linescan.h"
 #include "core/mem.h"
 
 /* A line matters only where it begins: as a field, as the empty line, or with "--". This much of it is looked at, beside what a
@@ -370,19 +371,28 @@ static size_t line_goes_on(struct mime_parser *p, size_t i, bool *ok)
         return i + n;
 }
 
-/* To the line end, and past it. Here the parser spends its time: lines of bodies. */
+/* Offset of the line end to stop at. Here the parser spends its time: lines of bodies, of which only those with '-' in front matter. */
+static size_t line_end(struct mime_parser *p, struct str rest)
+{
+        size_t n;
+
+        if (p->where == IN_BODY)
+                return linescan_dash(rest.p, rest.n, &p->newlines);
+        n = str_find(rest, '\n');
+        p->newlines += n < rest.n;
+        return n;
+}
+
+/* To a line end, and past it. */
 static size_t skip_line(struct mime_parser *p, size_t i)
 {
-        const char *nl = memchr(p->chunk.p + i, '\n', p->chunk.n - i);
-        size_t at;
+        size_t at = i + line_end(p, str_from(p->chunk, i));
 
-        if (!nl) {
+        if (at == p->chunk.n) {
                 p->line = LINE_SKIP;
-                return p->chunk.n;
+                return at;
         }
-        at = (size_t)(nl - p->chunk.p);
-        p->eol = (at ? nl[-1] : p->last) == '\r' ? 2 : 1;
-        p->newlines++;
+        p->eol = (at ? p->chunk.p[at - 1] : p->last) == '\r' ? 2 : 1;
         p->line = LINE_START;
         return at + 1;
 }

@@ -10,6 +10,10 @@
 struct backing;
 struct backing *backing_memory(char *p, size_t n) MUST_CHECK; /* owns p (mem_free); NULL when out of memory (p is freed) */
 struct backing *backing_fd(int fd) MUST_CHECK;                /* owns fd; NULL when out of memory (fd is closed) */
+/* Bytes of a file that are not all in one place: piece i is the range's bytes from `at` on, up to the next piece, and lies at `from`
+ * in the file; pieces[0].at is 0. Takes a reference of file, owns pieces (mem_free). NULL when out of memory (pieces are freed). */
+struct piece { uint64_t at, from; };
+struct backing *backing_pieces(struct backing *file, struct piece *pieces, size_t n) MUST_CHECK;
 struct backing *backing_ref(struct backing *b);
 void backing_unref(struct backing *b);
 

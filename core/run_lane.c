@@ -14,11 +14,11 @@ enum {
 
 /* ---- the source's thread ---- */
 
-static size_t cost_of(struct run *r, const struct message *m)
+static size_t cost_of(const struct message *m)
 {
-        uint64_t n = message_size(m);
+        struct str bytes;
 
-        return (n > r->config.limits.memory_message ? FILE_COST : (size_t)n) + OVERHEAD;
+        return (range_in_memory(message_range(m), &bytes) ? bytes.n : FILE_COST) + OVERHEAD;
 }
 
 /* Waits until the message fits beside what is in flight. One of each source always does, so nothing is too large and no source is
@@ -97,7 +97,7 @@ static bool give(struct lane *l, struct source *s, struct message *m, const stru
         j->lane = l;
         j->source = s;
         j->message = m;
-        j->cost = cost_of(l->run, m);
+        j->cost = cost_of(m);
         j->item.guard = &l->guard;
         j->item.account = l->la.id;
         j->item.spool_fd = -1;

@@ -404,6 +404,35 @@ TEST(round_trips_across_blocks)
         slurp_block = SLURP_BLOCK;
 }
 
+/* A large message of a file stands there in pieces, and in a copy when there would be too many of them. */
+TEST(bytes_left_out_of_a_large_message)
+{
+        static const int lines[] = { 1, 2, 2046, 2047, 2048, 2049, 5000 };
+
+        scratch_begin();
+        for (size_t i = 0; i < 3 * (sizeof lines / sizeof *lines) && test_bad == 0; i++) {
+                struct buf box = BUF_INIT, want = BUF_INIT;
+                struct limits lim = limits_default;
+                struct got g;
+                struct err e;
+
+                lim.memory_message = i % 3 == 0 ? 20 : i % 3 == 1 ? 30000 : 1 << 20;
+                buf_add_str(&want, STR("S: 1\n\n"));
+                for (int n = 0; n < lines[i / 3]; n++)
+                        buf_printf(&want, "From %d, and more\nFrom\n%s", n, n % 3 ? ">From\n\n>From 2\n" : "");
+                quote(&box, buf_str(&want), i & 1);
+                quote(&box, STR("S: 2\n\nsmall\n"), i & 1);
+                write_file("m", buf_str(&box));
+                get(&g, mbox_open(open(at("m"), O_RDONLY), STR("m"), &lim, scratch, &e));
+                CHECK(g.ok && g.n == 2);
+                CHECK_BYTES(text_of(&g, 0), buf_str(&want));
+                CHECK_BYTES(text_of(&g, 1), STR("S: 2\n\nsmall\n"));
+                got_free(&g);
+                buf_free(&box);
+                buf_free(&want);
+        }
+}
+
 /* Every distance between a block's end and a From_ line or a quoted one. */
 TEST(every_place_of_a_block_end)
 {
@@ -527,9 +556,8 @@ TEST(stop_and_failures)
         /* no place for a large message: an error that names it, and nothing after it */
         buf_add_str(&box, STR("From a@x" DATE "S: 1\r\n\n"));
         big_body(&box, 100);
-        write_file("m", buf_str(&box));
         lim.memory_message = 100;
-        s = source_open(str_of(at("m")), &lim, "/nonexistent-dir", &e);
+        s = mbox_open(pipe_with(buf_str(&box)), STR("/m"), &lim, "/nonexistent-dir", &e);
         NEED(s);
         CHECK(!s->ops->next(s, &m, &e) && !m && strstr(e.text, "/nonexistent-dir") && strstr(e.text, "/m"));
         CHECK(s->ops->next(s, &m, &e) && !m);
