@@ -101,7 +101,7 @@ setup-test:
 setup-bench:
 	$(call install,$(PACKAGES_BENCH))
 
-.PHONY: demo test check bench install uninstall lint help clean
+.PHONY: demo test check check-all crash bench install uninstall lint help clean
 demo: setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@sh examples/demo.sh $(BUILD)/mailmill
@@ -111,6 +111,15 @@ test: setup-test
 
 check:
 	@python3 tests/run.py
+
+# Everything, in full: what `make test` takes samples of. Hours.
+check-all: setup-test
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory crash
+
+# mailmill killed at every system call, and every system call failed: tests/crash/run.py
+crash: all
+	@nice python3 tests/crash/run.py all
 
 bench: setup-bench
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
@@ -132,6 +141,7 @@ help:
 	@echo 'make demo      install what is missing, build, and show mailmill at work on sample mail'
 	@echo 'make test      install what is missing, and run every test'
 	@echo 'make           build $(BUILD)/mailmill'
+	@echo 'make check-all the tests and, in full, the harnesses of which they run a sample; make crash: kills and errors at every system call'
 	@echo 'make check     the tests, nothing installed before'
 	@echo 'make unit-NAME one unit test; make lint: the rules of the house; make bench: figures against peers'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS), or one: NAME=message'

@@ -1,0 +1,186 @@
+"""The windows in which a kill can fall, and what a bad disk can do, one test each; the names are those of the design (tests/README.md)."""
+import collections, glob, os
+
+import run
+import world
+from world import MAIL, World
+
+passed = failed = 0
+
+
+def check(ok, what):
+    global passed, failed
+    passed, failed = passed + bool(ok), failed + (not ok)
+    if not ok:
+        print("FAIL " + what, flush=True)
+    return ok
+
+
+def fresh(name=""):
+    return World(run.servers, "%s/mailmill-crash-%d" % (run.SCRATCH, os.getpid()))
+
+
+def sweep(words, window, least=1):
+    """Each of these kills ends well, and so many of them fall into the window."""
+    fell = 0
+    for word in words:
+        r = run.point([word])
+        if r["trouble"]:
+            check(False, "%s: %s; again: %s" % (word, "; ".join(r["trouble"]), run.again_command(r)))
+        fell += window in r["windows"]
+    check(fell >= least, "%d of %d kills fell into %s, not %d" % (fell, len(words), window, least))
+
+
+def kills(call, numbers, when="before", victim="both"):
+    return ["worker:%s:%d:%s:%s" % (call, k, when, victim) for k in numbers]
+
+
+def W4_fetched_and_not_yet_written():
+    """Messages have been RETRieved, nothing is staged: fetched again."""
+    sweep(kills("close", range(12, 18)) + kills("fcntl", (3, 4, 5)) + kills("memfd", [1]), "W4")
+
+
+def W5_staged_and_not_committed():
+    """Outputs lie under hidden names: removed, and fetched again."""
+    sweep(kills("write", range(10, 70, 10)) + kills("fdatasync", range(10, 13)) + kills("syncfs", [2, 3], "after"), "W5", 3)
+
+
+def W6_committed_and_not_yet_named():
+    """The transaction stands, the names do not: rolled forward."""
+    sweep(kills("rename", range(1, 41, 4)) + kills("rename", range(2, 41, 9), "after"), "W6", 5)
+
+
+def W7_settled_and_no_DELE_sent():
+    """Everything has its name, the server has it all still: not fetched again, deleted."""
+    sweep(kills("fsync", range(35, 38), "after") + kills("send", (6, 7, 8)), "W7")
+
+
+def W8_DELE_sent_and_no_QUIT():
+    """The server forgets a DELE without QUIT."""
+    sweep(kills("send", (6, 7), "after") + kills("send", (7, 8, 9)), "W8")
+
+
+def W9_answer_to_DELE_lost():
+    """As W8, and the answers were on their way when the client died."""
+    sweep(kills("poll", (9, 10, 11)) + kills("read", range(28, 36)) + kills("send", (7, 8), "after"), "W8")
+
+
+def W10_QUIT_sent_answer_lost():
+    """The server has deleted, and we never heard of it: the next list says so."""
+    sweep(kills("send", (7, 8, 9), "after") + kills("read", range(31, 40)) + kills("poll", (10, 11, 12)), "W10")
+
+
+def W17_disk_full():
+    """A disk that is full from the n-th write on, or whose fsync fails: fetching stops, nothing is deleted of what is not whole here."""
+    for word in ["worker:%s:%d:fail:%s:all" % (run.DISK, k, e) for k in (20, 40, 60, 100, 160) for e in ("ENOSPC", "EDQUOT")] + \
+            ["worker:fsync+fdatasync+syncfs:%d:fail:EIO:all" % k for k in (4, 6, 8, 12, 24)]:
+        w = fresh()
+        w.broken = False
+        code = w.run(word)
+        check(w.shim.fired and code != 0, "%s: fired %d, exit code %d" % (word, w.shim.fired, code))
+        check(len(w.drop.left) + len(set(w.delivered(w.found))) >= len(MAIL), word + ": neither here nor on the server")
+        if not w.trouble:
+            run.settle(w, word)
+        check(not w.trouble, "%s: %s" % (word, w.trouble))
+
+
+def rows(words):
+    """Each of these failures, with and without a message that is held, ends well."""
+    for word in words:
+        for fixed in (True, False):
+            r = run.point([word], fixed)
+            check(r["fired"] and not r["trouble"], "%s: fired %d: %s; again: %s" % (word, r["fired"], "; ".join(r["trouble"]), run.again_command(r)))
+
+
+def D01_no_room():
+    """ENOSPC and EDQUOT at a write, a sync, a link, a rename, a write of the journal: held, nothing deleted, taken up when there is room."""
+    rows(["worker:%s:fail:%s" % (at, e) for e in ("ENOSPC", "EDQUOT") for at in
+          ("write:12", "write:40", "fsync:8", "fdatasync:2", "syncfs:1", "rename:9", "fallocate:2", "pwrite:60", "pwrite:100", "mkdir:12")])
+    rows(["worker:rename:3:fail:EINVAL:all"])     # a file system without RENAME_NOREPLACE: link and unlink
+
+
+def D02_failed_sync_is_not_repeated():
+    """EIO from a sync of outputs once, then success: the batch is discarded and fetched again, the same file never synced again."""
+    failed = 0
+    for call in ("syncfs", "fdatasync", "fsync"):
+        for k in range(1, 40):
+            w = fresh()
+            w.broken = False
+            code = w.run("worker:%s:%d:fail:EIO" % (call, k))
+            if not w.shim.fired:
+                break
+            events, place = w.shim.events(), w.shim.where()
+            if "staging_sync" not in place.split(" < "):
+                continue
+            failed += 1
+            at = next(i for i, e in enumerate(events) if e[2])
+            fd, closed = events[at][4], False
+            again = named = 0
+            for role, c, error, tid, n in events[at + 1:]:
+                closed |= c == "close" and n == fd
+                again += c == call and n == fd and not closed
+                named += c == "rename"
+            check(not again and not named, "%s %d: after EIO the file was synced %d times, %d names given, in %s" % (call, k, again, named, place))
+            check(code != 0 and not w.now["marks"] and len(w.drop.left) == len(MAIL), "%s %d: exit code %d, marks %s" % (call, k, code, w.now["marks"]))
+            if not w.trouble:
+                run.settle(w, "EIO")
+            check(not w.trouble, "%s %d: %s" % (call, k, w.trouble))
+    check(failed >= 2, "%d syncs of outputs failed" % failed)
+
+
+def D03_short_writes_and_interruptions():
+    """One byte a call, every other call interrupted, EAGAIN where a file should not say so: the right bytes everywhere."""
+    for word in run.STORMS[:5]:
+        w = fresh()
+        w.broken = False
+        w.run(word)
+        check(w.shim.fired > 20, "%s: fired %d times" % (word, w.shim.fired))
+        if not w.trouble:
+            run.settle(w, word)
+        check(not w.trouble, "%s: %s" % (word, w.trouble))
+
+
+def D04_done_and_reported_as_failed():
+    """A rename, or a link, that was done though the answer says no (NFS): the inode tells, and the run ends well at once."""
+    for word in ("worker:rename:1:lie:ENOENT:all", "worker:rename:1:lie:EEXIST:all", "worker:rename:1:lie:EIO:all"):
+        w = fresh()
+        w.broken = False
+        code = w.run(word)
+        check(w.shim.fired >= 30, "%s: fired %d times" % (word, w.shim.fired))
+        check(code == 0 and not w.done() and not w.trouble, "%s: exit code %d; %s; %s" % (word, code, w.done(), w.trouble))
+
+
+def L08_script_changed_after_a_crash():
+    """What was committed is carried out though the script would now decide otherwise; what was held is decided by the new script."""
+    new = 0
+    for k in (2, 12, 25):
+        w = fresh()
+        w.run("worker:rename:%d:before:both" % k)
+        committed = {n for n, s in w.now["marks"].items() if s == 1}
+        check(w.window() == "W6" and committed, "rename %d: not between commitment and names" % k)
+        w.broken, w.folder = False, "Other"
+        code = w.run()
+        folders = {}
+        for path, data in w.found.items():
+            if path.startswith(("All/", "Other/")):
+                folders[world.KEPT.get(world.sha(data))] = path.split("/")[0]
+        check(code == 0 and not w.trouble and not w.done(), "rename %d: exit code %d; %s; %s" % (k, code, w.trouble, w.done()))
+        check(folders == {n: "All" if n in committed else "Other" for n in MAIL}, "rename %d: committed %s, folders %s" % (k, sorted(committed), folders))
+        new += sum(f == "Other" for f in folders.values())
+    check(new >= 3, "the held message went to the folder of the new script %d times" % new)
+
+
+TESTS = [W4_fetched_and_not_yet_written, W5_staged_and_not_committed, W6_committed_and_not_yet_named, W7_settled_and_no_DELE_sent, W8_DELE_sent_and_no_QUIT,
+         W9_answer_to_DELE_lost, W10_QUIT_sent_answer_lost, W17_disk_full, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
+         D04_done_and_reported_as_failed, L08_script_changed_after_a_crash]
+
+
+def tests(names):
+    import time
+    for t in TESTS:
+        if names and t.__name__ not in names:
+            continue
+        began = time.monotonic()
+        t()
+        print("# %s %.1f s" % (t.__name__, time.monotonic() - began), flush=True)
+    return passed, failed
