@@ -133,6 +133,8 @@ static char *take_sextet(struct base64 *d, uint32_t value, char *out)
 {
         if (d->pads > 0) {
                 d->padded = true;
+                if (d->first_run)
+                        return out;
                 d->pads = d->held = 0;
                 d->bits = 0;
         }

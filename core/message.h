@@ -101,8 +101,14 @@ struct str part_text(struct part *p);         /* decoded, UTF-8, LF, up to limit
 struct str part_content(struct part *p);      /* decoded bytes, up to limits.text */
 bool part_is_container(struct part *p);
 bool part_is_root(struct part *p);
-bool part_is_wrapped(const struct part *p);   /* inside an opened wrapper: no range of the message itself is this part alone */
+bool part_is_wrapped(const struct part *p);   /* in a wrapper, or in another reading: no range of the message itself is this part alone */
 bool part_attached(struct part *p, struct str *reason); /* would a person call it a file that someone sent? reason: static words */
+/* Every file name it was given, each once, the first being part_name: filename*, filename, name, then what later fields say. */
+size_t part_names(struct part *p, struct str **out);
+/* The other reading, where there are two and one had to be chosen; NULL where there is one. Of a leaf: its fields, encoding, or base64
+ * behind padding taken the other way. Of the root: the whole message, everything doubtful in it taken the other way at once; its leaves are
+ * below it. Parts of another reading have none. Looks through base64 once to know. */
+struct part *part_alternative(struct part *p);
 struct range part_raw(struct part *p);        /* the encoded body, as it stands in the message */
 struct range part_entity(struct part *p);     /* header and body */
 

@@ -25,8 +25,13 @@ struct part {
         unsigned index;                 /* among the leaves, 0 for containers; contents of wrappers get theirs when opened */
         bool facts_read, opened, size_known, hashed;
         bool transparent;               /* a wrapper that was opened: its contents stand for it */
+        bool other;                     /* in another reading: of two fields the last, of base64 what stands before padding */
+        bool alternative_known;
+        struct part *alternative;
         bool made;                      /* found inside a wrapper that is not MIME: it has no header, its facts came with it */
         struct str charset, disposition, name, id; /* from the header, once facts_read */
+        struct str *names;              /* all that it was given; name is the first */
+        size_t names_n;
         bool charset_given, flowed, delsp;
         struct str detected;
         uint64_t size;
@@ -34,6 +39,7 @@ struct part {
 };
 
 struct reader *reader_aside(const struct part *p, struct err *e) MUST_CHECK; /* notes no defects in the message */
+bool reader_padded(const struct reader *r);      /* base64 went on behind padding, as far as it was read */
 
 /* Answers that need a list, kept under what was asked. */
 struct memo {
@@ -103,8 +109,10 @@ bool part_holds_files(struct part *p);
 struct part *part_add(struct part *parent, const struct mime *e, struct range in);
 /* The parts of a whole tree of entities, below `top`. False when out of memory. */
 bool part_graft(struct part *top, const struct mime *root, struct range in);
-/* The structure of the bytes of r; NULL on failure. */
-struct mime *message_structure(struct message *m, struct range r, const struct limits *lim, struct err *e);
+/* The structure of the bytes of r, of which defects go to d; other: the other reading. NULL on failure. */
+struct mime *message_structure(struct message *m, struct range r, const struct limits *lim, struct mime_defects *d, bool other, struct err *e);
+/* The part behind p in document order, within that subtree; NULL at its end. */
+struct part *part_after(const struct part *p, const struct part *within);
 bool part_is_leaf(const struct part *p);
 /* Does the HTML of the message show this Content-ID? */
 bool message_shows(struct message *m, struct str id);

@@ -123,6 +123,7 @@ static bool open_mime(struct part *p, struct buf *b, struct err *e)
 {
         struct message *m = p->m;
         struct limits lim = m->lim;
+        struct mime_defects unsaid = { .count = 0 };
         struct range in;
         struct mime *root;
 
@@ -130,11 +131,26 @@ static bool open_mime(struct part *p, struct buf *b, struct err *e)
                 return false;
         lim.depth -= p->depth;
         lim.parts -= m->parts;
-        root = message_structure(m, in, &lim, e);
+        root = message_structure(m, in, &lim, p->other ? &unsaid : &m->defects, p->other, e);
         if (!root)
                 return false;
         p->transparent = true;
         return part_graft(p, root, in) || err_nomem(e);
+}
+
+/* A multipart in an encoding, which only the other reading decodes: its boundary comes from outside. */
+static bool open_multipart(struct part *p, struct buf *b, struct err *e)
+{
+        struct str boundary = p->mime->boundary;
+        struct buf whole = BUF_INIT;
+        bool ok;
+
+        ok = buf_printf(&whole, "Content-Type: %.*s; boundary=\"", STR_FMT(p->mime->type));
+        for (size_t i = 0; ok && i < boundary.n; i++)
+                ok = (!memchr("\"\\", boundary.p[i], 2) || buf_add_char(&whole, '\\')) && buf_add_char(&whole, boundary.p[i]);
+        ok = ok && buf_add(&whole, "\"\n\n", 3) && buf_add_str(&whole, buf_str(b)) ? open_mime(p, &whole, e) : err_nomem(e);
+        buf_free(&whole);
+        return ok;
 }
 
 static bool open_smime(struct part *p, struct buf *b, struct err *e)
@@ -385,6 +401,8 @@ static opener *opener_of(struct part *p)
 {
         if (wraps_message(p))
                 return open_mime;
+        if (p->other && p->mime->boundary.n)
+                return open_multipart;
         if (wraps_tnef(p))
                 return open_tnef;
         return wraps_smime(p) ? open_smime : NULL;

@@ -9,6 +9,7 @@
 
 enum {
         COUNT_BYTES = 16 * 1024,
+        NAMES_MAX = 8,                  /* of one part, that are told */
         SNIFF_BYTES = 256 * 1024,       /* libmagic finds an office document's type some way into its zip */
 };
 
@@ -35,7 +36,7 @@ bool part_is_root(struct part *p)
 bool part_is_wrapped(const struct part *p)
 {
         for (; p; p = p->parent)
-                if (p->made || (p->parent && p->parent->transparent))
+                if (p->made || (p->parent ? p->parent->transparent : p->other))
                         return true;
         return false;
 }
@@ -111,20 +112,56 @@ static struct str kept_lower(struct message *m, struct str s)
 }
 
 /* A blank name is none, so that one field's silence does not hide what another says. */
-static struct str name_in(const struct params *p, struct str key)
+static void add_name(struct part *p, struct str s)
 {
-        struct str s = params_value(p, key);
-
-        return str_trim(s).n ? s : STR_NONE;
+        if (!str_trim(s).n || p->names_n == NAMES_MAX)
+                return;
+        s = utf8_cut(s, NAME_MAX_KEPT);
+        for (size_t i = 0; i < p->names_n; i++)
+                if (str_eq(p->names[i], s))
+                        return;
+        if (!p->names)
+                p->names = arena_alloc(p->m->a, NAMES_MAX * sizeof *p->names);
+        if (p->names)
+                p->names[p->names_n++] = kept(p->m, s);
+        else
+                message_nomem(p->m);
 }
 
-static void read_name(struct part *p, const struct params *type, const struct params *disposition)
+static void add_names(struct part *p, const struct params *of, struct str key)
 {
-        struct str filename = name_in(disposition, STR("filename")), name = name_in(type, STR("name"));
+        const struct param *q = params_find(of, key);
 
-        if (filename.p && name.p && !str_eq(filename, name))
+        if (!q)
+                return;
+        add_name(p, q->value);
+        add_name(p, q->other);
+}
+
+/* Of the fields that count; then of others with their names, which somebody else may go by. */
+static bool read_names(struct part *p, const struct header *h, const struct params *type, const struct params *disposition, struct arena *a)
+{
+        static const struct {
+                struct str field, key;
+        } all[] = { { { "content-disposition", 19 }, { "filename", 8 } }, { { "content-type", 12 }, { "name", 4 } } };
+
+        add_names(p, disposition, all[0].key);
+        add_names(p, type, all[1].key);
+        for (size_t i = 0; i < 2; i++) {
+                const struct field *f = header_find(h, all[i].field);
+
+                for (unsigned n = 0; f && n < NAMES_MAX; n++, f = header_find_after(h, all[i].field, f)) {
+                        struct params more = { 0 };
+
+                        if (n > 0 && !params_parse(&more, f->raw, &p->m->lim, a))
+                                return false;
+                        add_names(p, &more, all[i].key);
+                }
+        }
+        if (p->names_n > 1)
                 message_add_defect(p->m, "ambiguous.name");
-        p->name = kept(p->m, filename.p ? filename : name);
+        p->name = p->names_n ? p->names[0] : STR_NONE;
+        return true;
 }
 
 static void read_id(struct part *p, const struct header *h, struct arena *a)
@@ -142,6 +179,8 @@ static bool read_params(struct part *p, const struct header *h, struct str name,
 {
         const struct field *f = header_find(h, name);
 
+        for (const struct field *last = f; last && p->other; last = header_find_after(h, name, last))
+                f = last;
         if (f && !params_parse(out, f->raw, &p->m->lim, a))
                 return false;
         note_params(p->m, out->defects);
@@ -166,9 +205,8 @@ static bool read_facts(struct part *p, struct str block, struct arena *a)
         p->flowed = str_eq_nocase(params_value(&type, STR("format")), STR("flowed"));
         p->delsp = str_eq_nocase(params_value(&type, STR("delsp")), STR("yes"));
         p->disposition = kept_lower(p->m, disposition.value); /* a field that says nothing is empty, not absent */
-        read_name(p, &type, &disposition);
         read_id(p, &h, a);
-        return true;
+        return read_names(p, &h, &type, &disposition, a);
 }
 
 /* In an arena of its own, like the structure's: only what is kept is copied. */
@@ -203,6 +241,13 @@ struct str part_name(struct part *p)
 {
         need_facts(p);
         return p->name;
+}
+
+size_t part_names(struct part *p, struct str **out)
+{
+        need_facts(p);
+        *out = p->names ? p->names : &p->name; /* what was found in a wrapper has one at most */
+        return p->names ? p->names_n : p->name.p != NULL;
 }
 
 struct str part_id(struct part *p)

@@ -112,7 +112,7 @@ struct str part_text(struct part *p)
 {
         struct message *m = p->m;
 
-        if (!p->mime)
+        if (!p->mime && !p->other)
                 return message_text(m);
         if (part_is_container(p))
                 return STR("");

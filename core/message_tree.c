@@ -9,8 +9,7 @@ bool part_is_leaf(const struct part *p)
         return p->mime && p->mime->kind == MIME_LEAF && !p->transparent;
 }
 
-/* The part behind p in document order, within that subtree; NULL at its end. */
-static struct part *next_part(const struct part *p, const struct part *within)
+struct part *part_after(const struct part *p, const struct part *within)
 {
         if (p->child)
                 return p->child;
@@ -58,6 +57,7 @@ struct part *part_add(struct part *parent, const struct mime *e, struct range in
         p->parent = parent;
         p->mime = e;
         p->depth = parent->depth + 1;
+        p->other = parent->other;
         p->header = range_sub(in, e->header_at, e->header_n);
         p->body = range_sub(in, e->body_at, e->body_n);
         if (!set_path(p, e->index, m->a))
@@ -111,9 +111,9 @@ static bool feed_file(struct mime_parser *p, struct range r, struct err *e)
         return ok;
 }
 
-struct mime *message_structure(struct message *m, struct range r, const struct limits *lim, struct err *e)
+struct mime *message_structure(struct message *m, struct range r, const struct limits *lim, struct mime_defects *d, bool other, struct err *e)
 {
-        struct mime_parser *p = mime_new(lim, &m->defects, m->a);
+        struct mime_parser *p = mime_new(lim, d, m->a);
         struct str bytes;
         struct mime *root;
         bool ok;
@@ -122,6 +122,8 @@ struct mime *message_structure(struct message *m, struct range r, const struct l
                 err_nomem(e);
                 return NULL;
         }
+        if (other)
+                mime_read_other(p);
         if (range_in_memory(r, &bytes))
                 ok = mime_feed(p, bytes) || err_nomem(e);
         else
@@ -137,12 +139,12 @@ static bool list_leaves(struct message *m)
 {
         size_t n = 0;
 
-        for (struct part *p = &m->whole; p; p = next_part(p, &m->whole))
+        for (struct part *p = &m->whole; p; p = part_after(p, &m->whole))
                 n += part_is_leaf(p);
         m->leaves = arena_alloc(m->a, (n + 1) * sizeof *m->leaves);
         if (!m->leaves)
                 return false;
-        for (struct part *p = &m->whole; p; p = next_part(p, &m->whole)) {
+        for (struct part *p = &m->whole; p; p = part_after(p, &m->whole)) {
                 if (!part_is_leaf(p))
                         continue;
                 m->leaves[m->leaves_n++] = p;
@@ -157,7 +159,7 @@ bool message_parse(struct message *m, struct err *e)
 
         if (m->parsed)
                 return true;
-        root = message_structure(m, m->r, &m->lim, e);
+        root = message_structure(m, m->r, &m->lim, &m->defects, false, e);
         if (!root)
                 return false;
         m->whole.path = STR("");
@@ -199,7 +201,7 @@ static void open_all(struct message *m)
         unsigned number = (unsigned)m->leaves_n;
         size_t n = 0;
 
-        for (struct part *p = &m->whole; p; p = next_part(p, &m->whole)) {
+        for (struct part *p = &m->whole; p; p = part_after(p, &m->whole)) {
                 part_unwrap(p);
                 n += part_is_leaf(p);
         }
@@ -208,7 +210,7 @@ static void open_all(struct message *m)
                 message_nomem(m);
                 return;
         }
-        for (struct part *p = &m->whole; p; p = next_part(p, &m->whole)) {
+        for (struct part *p = &m->whole; p; p = part_after(p, &m->whole)) {
                 if (!part_is_leaf(p))
                         continue;
                 if (p->index == 0)
@@ -251,7 +253,9 @@ size_t part_children(struct part *p, struct part ***out)
         size_t n = 0;
 
         message_need_tree(p->m);
-        if (part_is_leaf(p))
+        if (part_is_leaf(p) && p->other)
+                part_unwrap(p);
+        else if (part_is_leaf(p))
                 message_open_leaves(p->m, out);
         for (struct part *c = p->child; c; c = c->next)
                 n++;

@@ -16,7 +16,7 @@ struct mime_parser {
         struct mime *root, *open;   /* open: the innermost entity that the bytes belong to */
         enum { IN_HEADER, IN_BODY, IN_PREAMBLE, IN_EPILOGUE, STOPPED } where;
         unsigned parts;
-        bool failed;
+        bool failed, other;
 
         struct str chunk;           /* the one being fed, and its offset */
         uint64_t chunk_at;
@@ -57,6 +57,7 @@ static bool open_entity(struct mime_parser *p, struct mime *parent, uint64_t at)
         m->depth = parent ? parent->depth + 1 : 1;
         m->index = parent && parent->last ? parent->last->index + 1 : 1;
         m->header_at = m->body_at = at;
+        m->other = p->other;
         if (!parent)
                 p->root = m;
         else if (parent->last)
@@ -85,6 +86,11 @@ struct mime_parser *mime_new(const struct limits *lim, struct mime_defects *d, s
         p->chunk = STR("");
         buf_init(&p->head, 0);
         return open_entity(p, NULL, 0) ? p : NULL;
+}
+
+void mime_read_other(struct mime_parser *p)
+{
+        p->other = p->root->other = true;
 }
 
 /* Keeps what the chunk has of the open header, up to offset `end`. One byte more than the limit tells that it is too long. */
@@ -284,11 +290,20 @@ static bool is_message(const struct mime *m)
         return !m->parent || m->parent->kind == MIME_MESSAGE;
 }
 
+/* The empty line. Where it ends otherwise than the line before it, a carriage return is one too many, and some take it for a line end of
+ * its own. */
+static bool empty_line(struct mime_parser *p, const struct line *l)
+{
+        if (p->eol && l->next - l->at != p->eol)
+                mime_defect(p->d, "header.cr");
+        return end_header(p, l->at, l->next);
+}
+
 /* A line of the open header. *again: the header had ended before it, so it is the first of the body. */
 static bool header_line(struct mime_parser *p, const struct line *l, bool *again)
 {
         if (l->whole && without_cr(l->s).n == 0)
-                return end_header(p, l->at, l->next);
+                return empty_line(p, l);
         if (l->at != p->open->header_at || begins_header(without_cr(l->s), is_message(p->open)))
                 return true;
         mime_defect(p->d, "header.missing");

@@ -9,6 +9,9 @@
 enum mime_kind { MIME_LEAF, MIME_MULTIPART, MIME_MESSAGE /* message/rfc822 with identity encoding: one child */ };
 enum mime_encoding { MIME_IDENTITY, MIME_BASE64, MIME_QP, MIME_UU, MIME_UNKNOWN /* raw bytes, flagged */ };
 
+/* Where a header can be read in two ways. */
+enum { MIME_DOUBT_TYPE = 1, MIME_DOUBT_ENCODING = 2, MIME_DOUBT_BOUNDARY = 4 };
+
 struct mime {
         struct mime *parent, *child, *last, *next;
         enum mime_kind kind;
@@ -19,11 +22,13 @@ struct mime {
         uint64_t lines;                       /* lines of the body */
         struct str type;                      /* "text/plain", lower case: the RFC's default where none is given */
         struct str boundary;                  /* literal; empty unless multipart */
+        unsigned doubts;
+        bool other;                           /* read in the other way, see mime_read_other */
 };
 
 /* Names of defects, in the order they were found; each only once. The strings are static. */
 struct mime_defects {
-        const char *names[32];
+        const char *names[96];                /* as many as there are, and more */
         unsigned count;
 };
 void mime_defect(struct mime_defects *d, const char *name);
@@ -31,6 +36,9 @@ void mime_defect(struct mime_defects *d, const char *name);
 struct mime_parser;
 /* a: where the tree lives. NULL when out of memory. */
 struct mime_parser *mime_new(const struct limits *lim, struct mime_defects *d, struct arena *a) MUST_CHECK;
+/* Before the first byte: reads what is doubtful the way that was not chosen. The last of two fields or boundaries, an encoding in quotes
+ * or an encoded-word, and a multipart with an encoding is a leaf to be decoded. */
+void mime_read_other(struct mime_parser *p);
 /* Chunks of any size, LF or CRLF line ends. False when out of memory. */
 bool mime_feed(struct mime_parser *p, struct str chunk) MUST_CHECK;
 /* The end: the root entity. The parser lives in the arena, but a header or a line cut by chunks does not: call this also for a message

@@ -2,8 +2,12 @@
 
 #include "core/header.h"
 #include "core/params.h"
+#include "core/words.h"
 
-enum { TYPE_MAX = 255 }; /* RFC 6838 4.2 allows 127 characters on each side of the slash */
+enum {
+        TYPE_MAX = 255,     /* RFC 6838 4.2 allows 127 characters on each side of the slash */
+        ENCODING_MAX = 80,  /* more than the longest that is known, also as an encoded-word */
+};
 
 static bool has_bare_cr(struct str s)
 {
@@ -27,14 +31,18 @@ static void note_header(const struct header *h, bool cut, struct mime_defects *d
                 mime_defect(d, "header.cr");
 }
 
-/* The first field of a name; a second one is a defect (mail that two readers understand in two ways). */
-static const struct field *only(const struct header *h, struct str name, const char *defect, struct mime_defects *d)
+/* The first field of a name, or the last in the other reading; a second one is a defect (mail that two readers understand in two
+ * ways). *doubt: they differ. */
+static const struct field *only(const struct header *h, struct str name, bool other, const char *defect, bool *doubt, struct mime_defects *d)
 {
-        const struct field *f = header_find(h, name);
+        const struct field *f = header_find(h, name), *last = f;
 
-        if (f && header_find_after(h, name, f))
+        for (const struct field *next = f; next; next = header_find_after(h, name, next))
+                last = next;
+        if (last != f)
                 mime_defect(d, defect);
-        return f;
+        *doubt = f && !str_eq_nocase(str_trim(f->raw), str_trim(last->raw));
+        return other ? last : f;
 }
 
 /* The word of a Content-Transfer-Encoding: comments, blanks and what follows a ';' are dropped, quotes are not. At most out_n
@@ -59,7 +67,7 @@ static struct str encoding_word(struct str raw, char *out, size_t out_n)
         return str_trim(str_make(out, n));
 }
 
-static enum mime_encoding encoding_of(struct str raw)
+static enum mime_encoding encoding_called(struct str word)
 {
         static const struct {
                 struct str word;
@@ -76,13 +84,37 @@ static enum mime_encoding encoding_of(struct str raw)
                 { { "x-uue", 5 }, MIME_UU },
                 { { "uue", 3 }, MIME_UU },
         };
-        char space[40];
-        struct str word = encoding_word(raw, space, sizeof space);
 
         for (size_t i = 0; i < sizeof table / sizeof *table; i++)
                 if (str_eq(word, table[i].word))
                         return table[i].is;
         return MIME_UNKNOWN;
+}
+
+/* In quotes or an encoded-word it is unknown to the RFC, and known to readers that are kinder than that. */
+static enum mime_encoding kind_encoding(struct str word, const struct limits *lim, struct arena *a)
+{
+        char space[ENCODING_MAX];
+        unsigned found = 0;
+
+        if (word.n > 1 && word.p[0] == '"' && word.p[word.n - 1] == '"')
+                return encoding_called(encoding_word(str_make(word.p + 1, word.n - 2), space, sizeof space));
+        if (str_starts(word, STR("=?")) && word.n <= ENCODING_MAX)
+                return encoding_called(encoding_word(words_decode(word, STR_NONE, lim, &found, a), space, sizeof space));
+        return MIME_UNKNOWN;
+}
+
+static enum mime_encoding encoding_of(struct mime *m, struct str raw, const struct limits *lim, struct arena *scratch)
+{
+        char space[ENCODING_MAX];
+        enum mime_encoding is = encoding_called(encoding_word(raw, space, sizeof space)), kind;
+
+        if (is != MIME_UNKNOWN)
+                return is;
+        kind = kind_encoding(str_trim(raw), lim, scratch);
+        if (kind != MIME_UNKNOWN)
+                m->doubts |= MIME_DOUBT_ENCODING;
+        return m->other ? kind : is;
 }
 
 static bool type_shaped(struct str s)
@@ -115,17 +147,18 @@ static void note_params(const struct params *p, struct mime_defects *d)
 
 /* The boundary as written: RFC 2231 and encoded-words are for other parameters, and a reader that decoded them here would see
  * other parts than everybody else. */
-static struct str boundary_of(const struct params *p, struct mime_defects *d)
+static struct str boundary_of(struct mime *m, const struct params *p, struct mime_defects *d)
 {
         const struct param *b = params_find(p, STR("boundary"));
 
         if (!b)
                 return STR_NONE;
-        for (const struct param *other = b->next; other; other = other->next)
-                if (str_eq(other->name, b->name))
-                        mime_defect(d, "ambiguous.boundary");
-        if ((p->defects & (PARAMS_DUPLICATE | PARAMS_AMBIGUOUS)) || (b->literal.p && !str_eq(b->literal, b->value)))
+        if (b->ambiguous || b->other.p || (b->literal.p && !str_eq(b->literal, b->value)))
                 mime_defect(d, "ambiguous.boundary");
+        if (b->other.p)
+                m->doubts |= MIME_DOUBT_BOUNDARY;
+        if (m->other && b->other.p)
+                return b->other;
         return b->literal.p ? b->literal : b->value;
 }
 
@@ -137,14 +170,21 @@ static bool too_deep(const struct mime *m, const struct limits *lim, struct mime
         return true;
 }
 
+static bool is_encoded(const struct mime *m)
+{
+        return m->encoding == MIME_BASE64 || m->encoding == MIME_QP || m->encoding == MIME_UU;
+}
+
 static bool make_multipart(struct mime *m, const struct params *p, const struct limits *lim, struct mime_defects *d,
                            struct arena *a)
 {
-        struct str b = boundary_of(p, d);
+        struct str b = boundary_of(m, p, d);
 
-        if (m->encoding == MIME_BASE64 || m->encoding == MIME_QP || m->encoding == MIME_UU) {
+        if (is_encoded(m)) {
                 mime_defect(d, "encoding.multipart");
-                m->encoding = MIME_IDENTITY;
+                m->doubts |= MIME_DOUBT_ENCODING;
+                if (!m->other)
+                        m->encoding = MIME_IDENTITY;
         }
         if (str_trim(b).n == 0) {
                 mime_defect(d, "boundary.missing");
@@ -157,8 +197,8 @@ static bool make_multipart(struct mime *m, const struct params *p, const struct 
         if (too_deep(m, lim, d))
                 return true;
         m->boundary = arena_str(a, b);
-        if (!m->boundary.p)
-                return false;
+        if (!m->boundary.p || is_encoded(m))
+                return m->boundary.p; /* a leaf, whose bytes are the multipart */
         for (const struct mime *up = m->parent; up; up = up->parent)
                 if (up->kind == MIME_MULTIPART && str_eq(up->boundary, m->boundary))
                         mime_defect(d, "boundary.equal");
@@ -190,11 +230,13 @@ static bool settle(struct mime *m, const struct params *p, const struct limits *
 static bool read_fields(struct mime *m, const struct header *h, const struct limits *lim, struct mime_defects *d,
                         struct arena *scratch, struct arena *a)
 {
-        const struct field *type = only(h, STR("content-type"), "duplicate.type", d);
-        const struct field *encoding = only(h, STR("content-transfer-encoding"), "duplicate.encoding", d);
+        bool types, encodings;
+        const struct field *type = only(h, STR("content-type"), m->other, "duplicate.type", &types, d);
+        const struct field *encoding = only(h, STR("content-transfer-encoding"), m->other, "duplicate.encoding", &encodings, d);
         struct params p = { 0 };
 
-        m->encoding = encoding ? encoding_of(encoding->raw) : MIME_IDENTITY;
+        m->doubts = (types ? MIME_DOUBT_TYPE : 0) | (encodings ? MIME_DOUBT_ENCODING : 0);
+        m->encoding = encoding ? encoding_of(m, encoding->raw, lim, scratch) : MIME_IDENTITY;
         if (type && !params_parse(&p, type->raw, lim, scratch))
                 return false;
         note_params(&p, d);

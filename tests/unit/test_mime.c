@@ -3,7 +3,9 @@
 #include "tests/unit/test.h"
 #include "core/buf.h"
 #include "core/mem.h"
-#include <time.h>
+
+/* Bytes that a tree may need, whatever is sent: 64 levels; 10,000 parts. */
+enum { PEAK_DEPTH = 64 << 10, PEAK_PARTS = 4 << 20 };
 
 /* The tree as text: one line an entity, "depth kind type header body". */
 static void print_tree(const struct mime *root, struct buf *out)
@@ -61,7 +63,7 @@ static void drop(struct parsed *r)
         arena_free(r->a);
 }
 
-/* Whole, cut at every byte, and a byte at a time: M22, M23. */
+/* Whole, cut at every byte, and a byte at a time. */
 static void check_tree_with(int line, struct str s, const char *want, const struct limits *lim)
 {
         struct parsed whole = parse(s, 0, s.n ? s.n : 1, lim), bytes = parse(s, 0, 1, lim);
@@ -149,7 +151,6 @@ TEST(M01_depth)
                 struct buf b = BUF_INIT;
                 struct parsed r;
                 unsigned deepest = 0;
-                clock_t start = clock();
 
                 for (size_t n = 0; n < depths[i]; n++)
                         buf_printf(&b, "Content-Type: multipart/mixed; boundary=b%zu\n\n--b%zu\n", n, n);
@@ -159,13 +160,18 @@ TEST(M01_depth)
                         deepest = e->depth;
                 CHECK(deepest == (depths[i] < 64 ? depths[i] + 1 : 64));
                 CHECK(has(&r, "limit.depth") == (depths[i] >= 64));
-                CHECK(clock() - start < 2 * CLOCKS_PER_SEC);
+                CHECK(arena_used(r.a) < PEAK_DEPTH);
                 drop(&r);
                 buf_clear(&b);
                 for (size_t n = 0; n < depths[i]; n++)
                         buf_printf(&b, "Content-Type: message/rfc822\n\n");
+                buf_printf(&b, "\nin");
                 r = parse(buf_str(&b), 0, 7, &limits_default);
+                for (const struct mime *e = r.root; e; e = e->child)
+                        deepest = e->depth;
+                CHECK(deepest == (depths[i] < 64 ? depths[i] + 1 : 64));
                 CHECK(has(&r, "limit.depth") == (depths[i] >= 64));
+                CHECK(arena_used(r.a) < PEAK_DEPTH);
                 drop(&r);
                 buf_free(&b);
         }
@@ -184,15 +190,14 @@ TEST(M02_a_million_empty_parts)
 {
         struct buf b = BUF_INIT;
         struct parsed r;
-        clock_t start;
 
         buf_printf(&b, "Content-Type: multipart/mixed; boundary=a\n\n");
         for (int i = 0; i < 1000000; i++)
                 buf_add(&b, "--a\n", 4);
-        start = clock();
         r = parse(buf_str(&b), 0, b.n, &limits_default);
         CHECK(has(&r, "limit.parts"));
-        CHECK(arena_used(r.a) < (16 << 20));
+        CHECK(count_children(r.root) <= limits_default.parts);
+        CHECK(arena_used(r.a) < PEAK_PARTS);
         drop(&r);
         buf_clear(&b);
         buf_printf(&b, "Content-Type: multipart/mixed; boundary=a\n\n");
@@ -201,7 +206,7 @@ TEST(M02_a_million_empty_parts)
         r = parse(buf_str(&b), 0, 65536, &limits_default);
         CHECK(count_children(r.root) == limits_default.parts - 1);
         CHECK(has(&r, "limit.parts"));
-        CHECK(clock() - start < 4 * CLOCKS_PER_SEC);
+        CHECK(arena_used(r.a) < PEAK_PARTS);
         drop(&r);
         buf_free(&b);
 }
@@ -364,24 +369,79 @@ TEST(M13_hidden)
         drop(&r);
 }
 
+/* Everything between a field and what may be the body. Only an empty line, LF or CRLF, ends a header; where others (Python's email takes
+ * a bare CR for a line end, and a line that is no field for the body) would find a body that we don't, or another, a defect says so. */
 TEST(M14_separators)
 {
-        CHECK_TREE("A: b\n\nx", "1 leaf text/plain 0+5 6+1 enc0 lines0\n");
-        CHECK_TREE("A: b\r\n\r\nx", "1 leaf text/plain 0+6 8+1 enc0 lines0\n");
-        CHECK_TREE("A: b\r\n\nx", "1 leaf text/plain 0+6 7+1 enc0 lines0\n");
-        CHECK_TREE("A: b\n\r\nx", "1 leaf text/plain 0+5 7+1 enc0 lines0\n");
-        CHECK_TREE("A: b\r\rx", "1 leaf text/plain 0+7 7+0 enc0 lines0\nheader.unended\nheader.cr\n");
-        CHECK_TREE("A: b\nx", "1 leaf text/plain 0+6 6+0 enc0 lines0\nheader.unended\nheader.junk\n");
+        static const struct {
+                const char *between;
+                size_t n;
+                const char *body; /* NULL: all is header */
+                const char *defect;
+        } table[] = {
+                { "", 0, NULL, "header.unended" },          { "\n", 1, NULL, "header.unended" },
+                { "\r\n", 2, NULL, "header.unended" },      { "\r", 1, NULL, "header.cr" },
+                { "\n\n", 2, "x: y", NULL },                { "\r\n\r\n", 4, "x: y", NULL },
+                { "\n\r\n", 3, "x: y", "header.cr" },       { "\r\n\n", 3, "x: y", "header.cr" },
+                { "\n\r", 2, NULL, "header.cr" },           { "\r\r", 2, NULL, "header.cr" },
+                { "\r\r\n", 3, NULL, "header.cr" },         { "\r\n\r", 3, NULL, "header.cr" },
+                { "\r\r\r", 3, NULL, "header.cr" },         { "\n\r\r", 3, NULL, "header.cr" },
+                { "\n\r\r\n", 4, NULL, "header.cr" },       { "\r\n\r\r\n", 5, NULL, "header.cr" },
+                { "\r\r\n\r\n", 5, "x: y", "header.cr" },   { "\r\r\n\r\r\n", 6, NULL, "header.cr" },
+                { "\n\n\n", 3, "\nx: y", NULL },           { "\r\n\r\n\r\n", 6, "\r\nx: y", NULL },
+                { "\n\r\n\n", 4, "\nx: y", "header.cr" },  { "\n\n\r", 3, "\rx: y", NULL },
+                { "\n \n", 3, NULL, "header.unended" },     { "\n\t\n", 3, NULL, "header.unended" },
+                { "\r\n \r\n", 5, NULL, "header.unended" }, { "\n \r\n", 4, NULL, "header.unended" },
+                { "\n \n\n", 4, "x: y", NULL },             { "\n\0\n", 3, NULL, "header.nul" },
+                { "\n\0\n\n", 4, "x: y", "header.junk" },   { "\n\v\n", 3, NULL, "header.junk" },
+                { "\n\f\n\n", 4, "x: y", "header.junk" },   { "\n\xa0\n", 3, NULL, "header.junk" },
+                { "\n.\n", 3, NULL, "header.junk" },        { "\n--\n", 4, NULL, "header.junk" },
+                { "\nno field\n\n", 11, "x: y", "header.junk" },
+        };
+
+        CHECK(sizeof table / sizeof *table >= 30);
+        for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+                struct buf b = BUF_INIT;
+
+                buf_printf(&b, "A: b");
+                buf_add(&b, table[i].between, table[i].n);
+                buf_printf(&b, "x: y");
+                for (size_t step = 1; step < 40; step += 38) {
+                        struct parsed r = parse(buf_str(&b), 0, step, &limits_default);
+                        struct str body = str_make(b.p + r.root->body_at, r.root->body_n);
+                        int bad = test_bad;
+
+                        CHECK(table[i].defect ? has(&r, table[i].defect) : r.d.count == 0);
+                        CHECK_STR(body, table[i].body ? table[i].body : "");
+                        if (test_bad != bad)
+                                printf("separator %zu\n", i);
+                        drop(&r);
+                }
+                buf_free(&b);
+        }
 }
+
+#define S(text) { text, sizeof text - 1 }
 
 TEST(M15_bare_cr_and_nul)
 {
-        struct parsed r = parse(STR("A: b\rC: d\nE\0: f\n\nx"), 0, 100, &limits_default);
+        static const struct {
+                struct str text;
+                const char *defect;
+        } table[] = {
+                { S("A: b\rC: d\n\nx"), "header.cr" },        { S("A: b\n\rC: d\n\nx"), "header.cr" },
+                { S("A: b\r\rC: d\n\nx"), "header.cr" },      { S("A: b\nE\0: f\n\nx"), "header.nul" },
+                { S("A: b\0C: d\n\nx"), "header.nul" },       { S("A: b\n\0C: d\n\nx"), "header.nul" },
+                { S("A: b\n\0\n\nx"), "header.nul" },
+        };
 
-        CHECK(has(&r, "header.cr"));
-        CHECK(has(&r, "header.nul"));
-        CHECK(r.root->body_n == 1);
-        drop(&r);
+        for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+                struct parsed r = parse(table[i].text, 0, 3, &limits_default);
+
+                CHECK(has(&r, table[i].defect));
+                CHECK(r.root->body_n == 1);
+                drop(&r);
+        }
 }
 
 TEST(M16_never_joined)
@@ -396,18 +456,114 @@ TEST(H01_header_lines)
 {
         struct buf b = BUF_INIT;
         struct parsed r;
-        clock_t start;
 
         for (int i = 0; i < 10000000; i++)
                 buf_add(&b, "a:b\n", 4);
         buf_printf(&b, "\nx");
-        start = clock();
         r = parse(buf_str(&b), 0, 65536, &limits_default);
         CHECK(r.root->body_n == 1);
         CHECK(has(&r, "limit.header"));
-        CHECK(clock() - start < 4 * CLOCKS_PER_SEC);
         drop(&r);
         buf_free(&b);
+}
+
+#define LAYERS                                                                                                              \
+        "Subject: x\nContent-Type: multipart/mixed; boundary=out\n\npreamble\n--out\nContent-Type: multipart/alternative;\n" \
+        " boundary=\"in\"\n\n--in\nContent-Type: text/plain\n\none\n--in\nContent-Type: text/html\n\n<p>two\n--in--\n\n"      \
+        "--out\nContent-Type: message/rfc822\n\nSubject: y\nContent-Type: multipart/mixed; boundary=deep\n\n--deep\n\nthree\n" \
+        "--deep--\n--out\nContent-Type: a/b\nContent-Transfer-Encoding: base64\n\nZm91cg==\n--out--\nepilogue\n"
+
+/* Every range inside of its parent's. */
+static void check_ranges(const struct mime *root, uint64_t size)
+{
+        for (const struct mime *e = root; e;) {
+                uint64_t end = e->parent ? e->parent->body_at + e->parent->body_n : size;
+
+                CHECK(e->header_at + e->header_n <= e->body_at && e->body_at + e->body_n <= end);
+                CHECK(!e->parent || e->header_at >= e->parent->body_at);
+                if (e->child) {
+                        e = e->child;
+                        continue;
+                }
+                while (e && !e->next)
+                        e = e->parent;
+                e = e ? e->next : NULL;
+        }
+}
+
+TEST(M22_truncated_at_every_byte)
+{
+        struct str s = STR(LAYERS);
+        size_t body = str_find_str(s, STR("preamble")), end = str_find_str(s, STR("--out--")) + 7;
+
+        for (size_t k = 0; k <= s.n; k++) {
+                struct parsed whole = parse(str_first(s, k), 0, k ? k : 1, &limits_default);
+                struct parsed bytes = parse(str_first(s, k), 0, 1, &limits_default);
+
+                CHECK(str_eq(buf_str(&whole.tree), buf_str(&bytes.tree)));
+                CHECK(k < body - 1 || has(&whole, "truncated.multipart") == (k < end));
+                check_ranges(whole.root, k);
+                drop(&whole);
+                drop(&bytes);
+        }
+}
+
+/* Line by line (half a boundary line is another line) the number of parts only grows. */
+TEST(M22_parts_so_far)
+{
+        struct str s = STR(LAYERS);
+        unsigned before = 0;
+
+        for (size_t k = 0; k <= s.n; k++) {
+                struct parsed r = parse(str_first(s, k), 0, s.n, &limits_default);
+                unsigned n = 0;
+
+                for (size_t i = 0; i < r.tree.n; i++)
+                        n += r.tree.p[i] == '\n';
+                n -= r.d.count;
+                if (k && s.p[k - 1] == '\n') {
+                        CHECK(n >= before);
+                        before = n;
+                }
+                drop(&r);
+        }
+        CHECK(before == 8);
+}
+
+TEST(M23_random_chunks)
+{
+        struct buf text = BUF_INIT;
+        struct parsed whole;
+        uint32_t seed = 23;
+
+        buf_printf(&text, "Content-Type: multipart/mixed; boundary=m\n\n");
+        for (int i = 0; i < 40; i++) {
+                buf_printf(&text, "--m\r\n%s", LAYERS);
+                for (int k = 0; k < i * 10; k++)
+                        buf_printf(&text, "--%.*s\n", k % 200, "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm\r\n\r\n--m\r");
+        }
+        whole = parse(buf_str(&text), 0, text.n, &limits_default);
+        CHECK(count_children(whole.root) >= 40 && text.n > 65536);
+        for (int round = 0; round < 60; round++) {
+                struct parsed r = { .a = arena_new(0), .tree = BUF_INIT };
+                struct mime_parser *p = mime_new(&limits_default, &r.d, r.a);
+                unsigned bits = round % 17;
+
+                for (size_t at = 0, n; at < text.n; at += n) { /* from 1 byte to 64 KiB, by powers of two */
+                        seed = seed * 1664525u + 1013904223u;
+                        n = 1 + (seed >> 8) % (1u << bits);
+                        CHECK(mime_feed(p, str_first(str_from(buf_str(&text), at), n)));
+                }
+                r.root = mime_end(p);
+                NEED(r.root);
+                print_tree(r.root, &r.tree);
+                for (unsigned i = 0; i < r.d.count; i++)
+                        buf_printf(&r.tree, "%s\n", r.d.names[i]);
+                CHECK(str_eq(buf_str(&r.tree), buf_str(&whole.tree)));
+                drop(&r);
+        }
+        drop(&whole);
+        buf_free(&text);
 }
 
 TEST(header_size_agrees)

@@ -85,6 +85,16 @@ TEST(bad_sequences_stay)
         BAD("= a \n", "= a\n");
 }
 
+TEST(M10_kind_to_what_is_broken)
+{
+        DECODED("x=", "x");
+        BAD("=G1", "=G1");
+        BAD("=3=3D", "=3=");
+        DECODED("x=\n", "x");
+        DECODED("x=\r\n", "x");
+        DECODED("=3d=3D", "==");
+}
+
 TEST(the_end_ends_a_line)
 {
         DECODED("a=", "a");
