@@ -20,7 +20,8 @@ struct account {
         struct str inbox;           /* folder; {NULL,0}: false, nothing is delivered unasked */
         struct str auth;            /* "plain", "login", "user", "apop": only that one; empty: the strongest that is safe */
         bool first_new;             /* first = "new": an old mailbox starts with what comes from now on */
-        uint64_t limit;             /* messages a session; 0: no limit */
+        uint64_t limit;             /* messages a run; 0: no limit */
+        uint64_t session_messages, session_bytes; /* deleted in one session before it ends with QUIT and another begins; 0: 5,000 and 1 GiB */
         int timeout_ms;             /* idle, 5 min; connect, TLS and login have 30 s each */
         const atomic_bool *stop;    /* once it is set connecting ends soon, with ERR_STOPPED; may be NULL */
 };

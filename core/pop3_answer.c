@@ -178,7 +178,9 @@ static bool take_message(struct fetch *f, struct mail *m, struct body *b, struct
 
         if (ok && (m->verify || m->hashes || m->doubted))
                 ok = verify(f, m, msg, b->hash, e);
-        if (ok && m->state == MAIL_WANT) {
+        if (ok && m->state == MAIL_WANT && f->finishing) { /* new after all; nobody takes it now */
+                ok = fetch_queue(f, m, e);
+        } else if (ok && m->state == MAIL_WANT) {
                 ok = rename_message(f, m, &msg, b->hash, e);
                 if (ok)
                         give(f, m, msg, b, out);
@@ -297,13 +299,14 @@ static void dele_answer(struct fetch *f, const struct reply *r)
 {
         struct mail *m = &f->mails[head(f)->mail];
 
-        if (r->ok)
-                m->state = MAIL_GONE;
-        else
+        m->state = r->ok ? MAIL_GONE : MAIL_KNOWN;
+        if (r->ok) {
+                f->gone_n++;
+                f->gone_bytes += m->size;
+        } else {
                 log_warn("%.*s: DELE of message %u: the server said \"%.*s\"; it is tried again in the next run", STR_FMT(f->s.name),
                          m->number, STR_FMT(str_first(r->text, SAID_MAX)));
-        if (!r->ok)
-                m->state = MAIL_KNOWN;
+        }
         land(f);
 }
 

@@ -3,6 +3,11 @@
 #include "core/mem.h"
 #include "core/pop3_int.h"
 
+enum {
+        SESSION_MESSAGES = 5000,    /* a new session costs a login and a listing: some round trips, 0.1 s where 20,000 are listed */
+        SESSION_BYTES = 1 << 30,
+};
+
 bool mail_due(const struct fetch *f, const struct mail *m)
 {
         bool own = m->leave != LEAVE_DEFAULT;
@@ -96,6 +101,8 @@ static bool note_deleted(struct fetch *f, struct err *e)
                         ok = (a = fetch_scratch(f, e)) && ledger_mark(f->ledger, f->la.id, m->uid, m->occurrence, &k, &found, a, e);
                 if (ok && found)
                         ids[n++] = k.id;
+                m->state = MAIL_KNOWN;
+                m->number = 0;
         }
         ok = ok && (n == 0 || ledger_mark_deleted(f->ledger, ids, n, e));
         mem_free(ids);
@@ -118,6 +125,34 @@ static bool quit(struct fetch *f, struct err *e)
                 return note_deleted(f, e);
         log_warn("%.*s: %s; what was deleted shows in the next run", STR_FMT(f->s.name), why.text);
         return true;
+}
+
+bool fetch_full(const struct fetch *f)
+{
+        uint64_t messages = f->acc->session_messages, bytes = f->acc->session_bytes;
+
+        return f->gone_n >= (messages ? messages : SESSION_MESSAGES) || f->gone_bytes >= (bytes ? bytes : SESSION_BYTES);
+}
+
+/* A session that is lost undoes all its DELEs: now and then they are made to last. */
+bool fetch_renew(struct fetch *f, struct err *e)
+{
+        bool ok;
+
+        f->finishing = true; /* nothing more is fetched */
+        ok = fetch_pump(f, NULL, e);
+        f->finishing = false;
+        if (!ok || !f->p)
+                return ok;
+        if (!quit_is_safe(f)) {
+                f->gone_n = f->gone_bytes = 0; /* asked again after as many more */
+                return true;
+        }
+        log_info("%.*s: %llu messages deleted; QUIT, so that it lasts, and on with a new session", STR_FMT(f->s.name),
+                 (unsigned long long)f->gone_n);
+        ok = quit(f, e);
+        fetch_drop_session(f);
+        return ok;
 }
 
 static bool sizes_differ_flag(struct ledger_account *la)

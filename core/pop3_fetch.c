@@ -21,7 +21,7 @@ static bool low(const struct fetch *f)
 
 static bool fetching(const struct fetch *f)
 {
-        return !f->finishing && (f->limit == 0 || f->asked < f->limit);
+        return !f->finishing && !fetch_full(f) && (f->limit == 0 || f->asked < f->limit);
 }
 
 static bool take(struct row_queue *q, uint32_t *mail)

@@ -121,6 +121,7 @@ struct fetch {
         bool progress;              /* this session has answered something */
         unsigned barren;            /* sessions in a row that have not */
         bool failed, finishing;
+        uint64_t gone_n, gone_bytes;/* DELEd in this session, and not yet by a QUIT */
         struct row_queue todo, dele;    /* UNSURE and WANT; CHECK and DOOMED */
         struct flight ring[WINDOW_COMMANDS + 1];
         size_t fly_head, fly_n;
@@ -187,6 +188,9 @@ void body_free(struct body *b);
 bool body_read_header(struct fetch *f, uint8_t hash[DIGEST_SIZE], bool *doubtful, struct err *e) MUST_CHECK;
 
 /* pop3_delete.c */
+bool fetch_full(const struct fetch *f); /* enough was DELEd in this session to end it with QUIT */
+/* Ends a full session: sends what DELEs are due, QUITs when that is safe. Every message given has its outcome. */
+bool fetch_renew(struct fetch *f, struct err *e) MUST_CHECK;
 bool mail_due(const struct fetch *f, const struct mail *m); /* to be deleted, by its own or the account's rule */
 void fetch_settle(struct source *s, const struct outcome *o, size_t n);
 bool fetch_finish(struct source *s, struct err *e);

@@ -474,6 +474,9 @@ static bool second_match(struct fetch *f, const struct map *twins, const struct 
 
         for (size_t i = 0; ok && i < n; i++)
                 ok = match_again(f, rows, twins, &items[i], e);
+        for (size_t i = 0; ok && i < f->n; i++)
+                if (f->mails[i].state == MAIL_GONE && f->mails[i].number == 0)
+                        f->mails[i].state = MAIL_KNOWN; /* its DELE lasted, though no QUIT was answered */
         if (rows)
                 map_free(rows, NULL);
         return ok;

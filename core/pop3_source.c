@@ -42,6 +42,7 @@ void fetch_drop_session(struct fetch *f)
         f->fly_head = f->fly_n = 0;
         f->expected = 0;
         f->asked = f->given;
+        f->gone_n = f->gone_bytes = 0;
 }
 
 /* The row is read again first: others may have written to it since. */
@@ -87,14 +88,25 @@ struct arena *fetch_scratch(struct fetch *f, struct err *e)
         return f->scratch;
 }
 
+/* The run has waited for what the full session gave. */
+static bool renewed(struct fetch *f, struct err *e)
+{
+        if (!f->s.rests)
+                return true;
+        f->s.rests = false;
+        return fetch_renew(f, e);
+}
+
 static bool source_next(struct source *s, struct message **out, struct err *e)
 {
         struct fetch *f = (struct fetch *)s;
         struct err why = { 0 }; /* what to do next depends on its code; and one that was survived is nobody's business */
 
         *out = NULL;
-        if (f->failed || fetch_pump(f, out, &why))
+        if (f->failed || (renewed(f, &why) && fetch_pump(f, out, &why))) {
+                s->rests = !f->failed && !*out && !s->stop && f->p && fetch_full(f) && f->todo.head < f->todo.n;
                 return true;
+        }
         f->failed = true;
         if (e)
                 *e = why;

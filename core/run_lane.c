@@ -182,6 +182,13 @@ static bool next_wanted(struct lane *l, struct source *s, struct message **m, st
         return true;
 }
 
+static void close_batch_and_wait(struct lane *l, struct source *s)
+{
+        /* Without memory for this word the open batch closes a little later, by its time. */
+        (void)!queue_post(l->run->events, &l->input_event);
+        wait_for_outcomes(l, s);
+}
+
 static bool read_source(struct lane *l, struct source *s, struct err *e)
 {
         uint64_t limit = l->run->config.limit;
@@ -192,6 +199,11 @@ static bool read_source(struct lane *l, struct source *s, struct err *e)
                         return true; /* an account's source counts, too */
                 if (!next_wanted(l, s, &m, e))
                         return false;
+                if (!m && s->rests) {
+                        given--;
+                        close_batch_and_wait(l, s);
+                        continue;
+                }
                 if (!m) {
                         l->reached_end = s == l->source && !atomic_load(&s->stop);
                         return true;
@@ -213,9 +225,7 @@ static void run_source(struct lane *l, struct source *s)
         struct err e = { 0 }, later = { 0 };
         bool ok = read_source(l, s, &e) || (e.code == ERR_STOPPED && atomic_load(&s->stop));
 
-        /* Without memory for this word the open batch closes a little later, by its time. */
-        (void)!queue_post(l->run->events, &l->input_event);
-        wait_for_outcomes(l, s);
+        close_batch_and_wait(l, s);
         if (!s->ops->finish(s, &later) && ok) {
                 ok = false;
                 e = later;

@@ -40,6 +40,8 @@ struct source {
         atomic_uint_fast64_t total_messages, total_bytes, done_messages, done_bytes;
         atomic_uint_fast64_t skipped; /* messages left out because they were seen before, or are no mail */
         atomic_bool stop;         /* set by the run: next ends soon */
+        /* Set by next together with *out NULL: not the end. It is called again once every message that it gave has its outcome. */
+        bool rests;
 };
 
 void source_free(struct source *s); /* may be NULL */

@@ -117,6 +117,33 @@ static void check_auth(lua_State *L, const char *what, struct str auth)
                 state_complain(L, "%s: option auth is '%.*s'; possible are plain, login, user, apop and the names of SASL mechanisms", what, STR_FMT(auth));
 }
 
+/* The table of option session, by itself; the account is the upvalue. */
+static int read_session(lua_State *L)
+{
+        static const char what[] = "mail.account: session", *const names[] = { "messages", "bytes" };
+        struct account *a = lua_touserdata(L, lua_upvalueindex(1));
+
+        if (lua_isnil(L, 1))
+                return 0;
+        if (!lua_istable(L, 1)) {
+                state_complain(L, "mail.account: option session is a %s; write session = { messages = 1000, bytes = \"100 MB\" }", luaL_typename(L, 1));
+                return 0;
+        }
+        declare_keys(L, 1, what, names, sizeof names / sizeof *names);
+        a->session_messages = (uint64_t)declare_integer(L, what, "messages", 1, INT64_MAX, 0);
+        if (lua_getfield(L, 1, "bytes") != LUA_TNIL)
+                a->session_bytes = (uint64_t)declare_measured(L, declare_as_size, what, "bytes", 0);
+        return 0;
+}
+
+static void session_of(lua_State *L, struct account *a)
+{
+        lua_pushlightuserdata(L, a);
+        lua_pushcclosure(L, read_session, 1);
+        lua_getfield(L, 1, "session");
+        lua_call(L, 1, 0);
+}
+
 static void check_unique(lua_State *L, const struct account *a)
 {
         struct engine *en = engine_of(L);
@@ -135,7 +162,7 @@ int declare_account(lua_State *L)
         static const char what[] = "mail.account";
         static const char *const names[] = {
                 "name", "host", "port", "user", "password", "tls", "ca_file", "verify_as", "pin", "insecure", "plaintext_password",
-                "leave_on_server", "root", "inbox", "auth", "first", "limit", "timeout",
+                "leave_on_server", "root", "inbox", "auth", "first", "limit", "timeout", "session",
         };
         struct engine *en = engine_of(L);
         struct account *a = state_alloc(L, en->arena, sizeof *a);
@@ -168,6 +195,7 @@ int declare_account(lua_State *L)
                 state_complain(L, "%s: option first is '%.*s'; possible are \"all\" and \"new\"", what, STR_FMT(first));
         a->first_new = str_eq(first, STR("new"));
         a->limit = (uint64_t)declare_integer(L, what, "limit", 0, INT64_MAX, 0);
+        session_of(L, a);
         a->timeout_ms = (int)(declare_span(L, what, "timeout", 300) * 1000);
         if (a->timeout_ms <= 0 || a->timeout_ms > 3600 * 1000)
                 state_complain(L, "%s: option timeout is outside 1 s to 1 hour", what);

@@ -280,7 +280,8 @@ static const luaL_Reg declarations[] = {
          * option inbox: the folder for what no rule delivers; false: nothing is delivered unasked.
          * option auth: only this mechanism; the strongest that is safe by default.
          * option first: "new" starts an old mailbox with what comes from now on; "all" by default.
-         * option limit: messages a session; 0 for all.
+         * option limit: messages a run; 0 for all.
+         * option session: { messages = 5000, bytes = "1 GiB" }: after so many were deleted the session ends with QUIT and a new one begins.
          * option timeout: seconds of silence ("5 min") after which the connection counts as lost. */
         { "account", declare_account },
         /*** mail.smarthost(options)

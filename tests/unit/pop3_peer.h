@@ -86,6 +86,15 @@ static inline void peer_list(struct peer *p, bool uids)
         peer_say(p, ".\r\n");
 }
 
+static inline unsigned peer_left(const struct peer *p)
+{
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < p->n; i++)
+                n += !p->mail[i].gone;
+        return n;
+}
+
 /* 1: go on, CUT: close. */
 static inline int peer_obey(struct peer *p, const char *line)
 {
@@ -101,7 +110,7 @@ static inline int peer_obey(struct peer *p, const char *line)
                 peer_say(p, "+OK\r\nUSER\r\n%s%s%s%s.\r\n", p->no_top ? "" : "TOP\r\n", p->no_uidl ? "" : "UIDL\r\n",
                          p->no_pipelining ? "" : "PIPELINING\r\n", p->expire_zero ? "EXPIRE 0\r\n" : "");
         else if (strcmp(verb, "STAT") == 0)
-                peer_say(p, "+OK %u 1000\r\n", p->n);
+                peer_say(p, "+OK %u 1000\r\n", peer_left(p));
         else if (strcmp(verb, "LIST") == 0 || (strcmp(verb, "UIDL") == 0 && !p->no_uidl))
                 peer_list(p, verb[0] == 'U');
         else if (strcmp(verb, "RETR") == 0 && a >= 1 && a <= p->n)
@@ -258,6 +267,7 @@ struct run_options {
         bool first_new, late, plain_secret;
         uint64_t memory;
         int timeout_ms;
+        unsigned session_messages;
         const char *password;
         void (*between)(void *ctx, struct source *s, unsigned n);
         void *ctx;
@@ -303,6 +313,7 @@ static inline struct got run_over(unsigned port, struct state *s, const struct r
         struct account acc = {
                 .name = STR("acc"), .host = STR("127.0.0.1"), .user = STR("me"), .port = port, .tls = TLS_NONE, .leave = r->leave,
                 .leave_age = r->leave_age, .auth = r->auth, .first_new = r->first_new, .timeout_ms = r->timeout_ms ? r->timeout_ms : 10000,
+                .session_messages = r->session_messages,
         };
         struct pop3_options o = r->o;
         struct limits lim = limits_default;
@@ -310,6 +321,7 @@ static inline struct got run_over(unsigned port, struct state *s, const struct r
         struct outcome late[64];
         struct got g = { 0 };
         struct source *src;
+        unsigned settled = 0;
 
         if (!o.now)
                 o.now = 1800000000;
@@ -330,8 +342,12 @@ static inline struct got run_over(unsigned port, struct state *s, const struct r
                 struct outcome out;
 
                 g.ok = src->ops->next(src, &m, &g.e);
-                if (!g.ok || !m)
+                if (g.ok && !m && src->rests)
+                        src->ops->settle(src, late + settled, r->late ? g.n - settled : 0), settled = g.n;
+                else if (!g.ok || !m)
                         break;
+                if (!m)
+                        continue;
                 out = (struct outcome){ .number = message_origin(m)->number, .kind = r->kind };
                 g.uid[g.n] = mem_dup(message_origin(m)->uid.p, message_origin(m)->uid.n);
                 g.occurrence[g.n] = message_origin(m)->occurrence;
@@ -347,7 +363,7 @@ static inline struct got run_over(unsigned port, struct state *s, const struct r
                         r->between(r->ctx, src, g.n);
         }
         if (r->late)
-                src->ops->settle(src, late, g.n);
+                src->ops->settle(src, late + settled, g.n - settled);
         if (g.ok)
                 g.ok = src->ops->finish(src, &g.e);
         else

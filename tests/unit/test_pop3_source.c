@@ -506,6 +506,39 @@ TEST(W1_waits_longer_each_time)
         state_close(&s);
 }
 
+static int refuses_the_first_quit(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "QUIT") != 0 || p->quits > 0)
+                return 0;
+        p->quits++;
+        peer_say(p, "-ERR not now\r\n");
+        return 2;
+}
+
+/* QUIT now and then, so that a lost session does not undo every DELE of the run. */
+TEST(a_long_session_is_renewed)
+{
+        for (int i = 0; i < 3; i++) { /* pipelined, everything is on its way at once: there is nothing to go on with */
+                struct peer p = { .no_pipelining = i > 0, .odd = i == 2 ? refuses_the_first_quit : NULL };
+                struct run_options r = { .leave = LEAVE_NEVER, .session_messages = 2 };
+                struct state s;
+                struct got g;
+
+                NEED(state_open(&s));
+                for (p.n = 0; p.n < PEER_MAIL; p.n++) {
+                        p.mail[p.n] = four[p.n % 4];
+                        p.mail[p.n].uid = (const char *[]){ "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p" }[p.n];
+                }
+                g = once(&p, &s, &r);
+                CHECK(g.ok && g.n == PEER_MAIL);
+                CHECK(p.quits >= (i > 0 ? PEER_MAIL / 2 : 1));
+                for (unsigned k = 0; k < PEER_MAIL; k++)
+                        CHECK(p.mail[k].gone);
+                peer_stop(&p);
+                state_close(&s);
+        }
+}
+
 TEST(leave_never_deletes)
 {
         struct peer p = { 0 };
