@@ -56,6 +56,16 @@ static int payload(struct str text, struct err *e)
         return -1;
 }
 
+/* The kernel closes a dead supervisor's sockets some moments before it kills us with it. What we did meanwhile, thinking that only this request
+ * has failed (an attempt counted, a command put off), would be wrong. */
+static bool supervisor_gone(struct err *e)
+{
+        enum { DEATH_MS = 500 };
+
+        sys_sleep_until(sys_mono_ms() + DEATH_MS);
+        return err_set(e, ERR_IO, "the supervisor has gone");
+}
+
 static bool send_packet(const struct request *r, const int *fds, size_t count, struct err *e)
 {
         union {
@@ -76,6 +86,8 @@ static bool send_packet(const struct request *r, const int *fds, size_t count, s
         while (sendmsg(supervisor, &m, MSG_NOSIGNAL) < 0) {
                 if (errno == EAGAIN)
                         (void)!poll(&(struct pollfd){ .fd = supervisor, .events = POLLOUT }, 1, -1);
+                else if (errno == EPIPE || errno == ECONNRESET)
+                        return supervisor_gone(e);
                 else if (errno != EINTR)
                         return err_sys(e, ERR_IO, errno, "asking the supervisor");
         }
@@ -119,7 +131,9 @@ static bool hear(int fd, void *p, size_t n, struct err *e)
         while (got < 0 && errno == EINTR);
         if (got == (ssize_t)n)
                 return true;
-        return got < 0 ? err_sys(e, ERR_IO, errno, "hearing the supervisor") : err_set(e, ERR_IO, "the supervisor has gone");
+        if (got < 0 && errno != ECONNRESET)
+                return err_sys(e, ERR_IO, errno, "hearing the supervisor");
+        return supervisor_gone(e);
 }
 
 /* ---- environment ----------------------------------------------------------------------------------------------- */

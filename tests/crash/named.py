@@ -70,6 +70,13 @@ def W10_QUIT_sent_answer_lost():
     sweep(kills("send", (7, 8, 9), "after") + kills("read", range(31, 40)) + kills("poll", (10, 11, 12)), "W10")
 
 
+def supervisor_dies_while_a_command_is_asked_for():
+    """Its socket closes before the kernel kills the worker: the worker must not take that for a failure of the command, and put it off."""
+    for word in ["supervisor:%s:before:self" % at for at in ("recvmsg:2", "stat:2", "access:2", "pipe:1", "fork:2", "poll:3", "send:1")]:
+        r = run.point([word])
+        check(not r["trouble"], "%s: %s; again: %s" % (word, "; ".join(r["trouble"]), run.again_command(r)))
+
+
 def W17_disk_full():
     """A disk that is full from the n-th write on, or whose fsync fails: fetching stops, nothing is deleted of what is not whole here."""
     for word in ["worker:%s:%d:fail:%s:all" % (run.DISK, k, e) for k in (20, 40, 60, 100, 160) for e in ("ENOSPC", "EDQUOT")] + \
@@ -171,7 +178,8 @@ def L08_script_changed_after_a_crash():
 
 
 TESTS = [W4_fetched_and_not_yet_written, W5_staged_and_not_committed, W6_committed_and_not_yet_named, W7_settled_and_no_DELE_sent, W8_DELE_sent_and_no_QUIT,
-         W9_answer_to_DELE_lost, W10_QUIT_sent_answer_lost, W17_disk_full, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
+         W9_answer_to_DELE_lost, W10_QUIT_sent_answer_lost, supervisor_dies_while_a_command_is_asked_for,
+         W17_disk_full, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
          D04_done_and_reported_as_failed, L08_script_changed_after_a_crash]
 
 

@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -30,7 +31,7 @@
 enum call {
         /*calls*/
         C_open, C_read, C_pread, C_write, C_pwrite, C_fsync, C_fdatasync, C_syncfs, C_rename, C_link, C_unlink, C_mkdir, C_rmdir,
-        C_ftruncate, C_fallocate, C_lock, C_fcntl, C_stat, C_close, C_mmap, C_munmap, C_socket, C_connect, C_send, C_recv, C_sendmsg,
+        C_ftruncate, C_fallocate, C_lock, C_unlock, C_fcntl, C_stat, C_close, C_mmap, C_munmap, C_socket, C_connect, C_send, C_recv, C_sendmsg,
         C_recvmsg, C_poll, C_socketpair, C_pipe, C_fork, C_wait, C_sockopt, C_chmod, C_access, C_memfd, C_statfs, C_getrandom, C_thread,
         C_lseek, C_readlink, C_prctl,
         /*end*/
@@ -314,9 +315,16 @@ int fallocate64(int fd, int mode, off64_t a, off64_t n)
         NEXT(fallocate64, int, int, int, off64_t, off64_t);
         DO(fallocate, fd, int, -1, next(fd, mode, a, n));
 }
-int flock(int fd, int how) { NEXT(flock, int, int, int); DO(lock, fd, int, -1, next(fd, how)); }
+int flock(int fd, int how)
+{
+        NEXT(flock, int, int, int);
+        if (how & LOCK_UN) {
+                DO(unlock, fd, int, -1, next(fd, how));
+        }
+        DO(lock, fd, int, -1, next(fd, how));
+}
 
-static int is_lock(int cmd) { return cmd == F_SETLK || cmd == F_SETLKW || cmd == F_OFD_SETLK || cmd == F_OFD_SETLKW || cmd == F_GETLK; }
+static int is_lock(int cmd) { return cmd == F_SETLK || cmd == F_SETLKW || cmd == F_OFD_SETLK || cmd == F_OFD_SETLKW; }
 
 #define FCNTL(name) \
         int name(int fd, int cmd, ...) \
@@ -327,7 +335,9 @@ static int is_lock(int cmd) { return cmd == F_SETLK || cmd == F_SETLKW || cmd ==
                 va_start(ap, cmd); \
                 arg = va_arg(ap, void *); \
                 va_end(ap); \
-                if (is_lock(cmd)) { \
+                if (is_lock(cmd) && ((struct flock *)arg)->l_type == F_UNLCK) { \
+                        DO(unlock, fd, int, -1, next(fd, cmd, arg)); \
+                } else if (is_lock(cmd)) { \
                         DO(lock, fd, int, -1, next(fd, cmd, arg)); \
                 } else { \
                         DO(fcntl, fd, int, -1, next(fd, cmd, arg)); \
