@@ -69,6 +69,10 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/libcore.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< $(BUILD)/libcore.a $(LIBS)
 
+$(BUILD)/tools/%: tests/tools/%.c $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< $(BUILD)/libcore.a $(LIBS)
+
 # One unit test by name: make unit-base64
 unit-%: $(BUILD)/unit/test_%
 	$<

@@ -285,6 +285,12 @@ static bool make_seconds(struct parts *t, int64_t *seconds)
         return true;
 }
 
+/* A day, a time and a zone: what else there is may be anything, as in "… +0100 for <joe@example.org>". */
+static bool is_complete(const struct parts *t)
+{
+        return t->year >= 0 && t->month >= 0 && t->day >= 0 && t->hour >= 0 && t->has_zone;
+}
+
 bool date_parse(struct str raw, int64_t *seconds, int *zone)
 {
         struct parts t = { .year = -1, .month = -1, .day = -1, .hour = -1 };
@@ -292,12 +298,17 @@ bool date_parse(struct str raw, int64_t *seconds, int *zone)
         unsigned tokens = 0;
 
         for (;;) {
-                if (!skip_filling(&rest))
-                        return false;
-                if (rest.n == 0)
+                struct parts before = t;
+                bool filled = skip_filling(&rest);
+
+                if (filled && rest.n == 0)
                         break;
-                if (tokens++ == TOKENS_MAX || !read_token(&rest, &t))
+                if (filled && tokens++ < TOKENS_MAX && read_token(&rest, &t))
+                        continue;
+                if (!is_complete(&before))
                         return false;
+                t = before;
+                break;
         }
         if (!make_seconds(&t, seconds))
                 return false;

@@ -1,6 +1,7 @@
 #include "core/header.h"
 
 #include "core/digest.h"
+#include "core/words.h"
 
 /* Takes one line with its line end off the front. */
 static struct str take_line(struct str *rest)
@@ -115,8 +116,19 @@ const struct field *header_find(const struct header *h, struct str name)
         return header_find_after(h, name, NULL);
 }
 
+static struct str trim_left(struct str s)
+{
+        while (s.n > 0 && ascii_is_blank(s.p[0]))
+                s = str_from(s, 1);
+        return s;
+}
+
+/* RFC 5322 2.2.3 only takes the line ends out. But a fold's blanks are a mailer's, TABs among them, and not the author's; and they
+ * cannot stand inside an encoded-word at all (RFC 2047 2). */
 struct str header_unfold(struct str raw, struct arena *a)
 {
+        const char *word_end = NULL; /* of the encoded-word that a fold stands in */
+        bool no_end = false;         /* no "?=" follows: looking again would be quadratic */
         char *out;
         size_t n = 0;
 
@@ -129,11 +141,21 @@ struct str header_unfold(struct str raw, struct arena *a)
         if (!out)
                 return STR_NONE;
         while (raw.n > 0) {
-                struct str line = without_line_end(take_line(&raw));
+                struct str line = str_trim_right(trim_left(without_line_end(take_line(&raw))));
+                const char *past = word_end && word_end + 2 > line.p ? word_end + 2 : line.p;
 
-                if (line.n > 0)
-                        memcpy(out + n, line.p, line.n);
+                if (line.n == 0)
+                        continue;
+                if (n > 0 && (!word_end || line.p > word_end))
+                        out[n++] = ' ';
+                memcpy(out + n, line.p, line.n);
                 n += line.n;
+                if (!no_end && past < line.p + line.n && words_unended(str_make(past, (size_t)(line.p + line.n - past)))) {
+                        size_t end = str_find_str(raw, STR("?="));
+
+                        no_end = end == raw.n;
+                        word_end = no_end ? NULL : raw.p + end;
+                }
         }
         return str_make(out, n);
 }

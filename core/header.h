@@ -25,8 +25,8 @@ bool header_split(struct header *h, struct str block, const struct limits *lim, 
 /* The first field of that name (ASCII caseless), or NULL; the next after `after`. */
 const struct field *header_find(const struct header *h, struct str name);
 const struct field *header_find_after(const struct header *h, struct str name, const struct field *after);
-/* The raw value on one line: line ends removed, leading and trailing blanks trimmed (the blanks of a fold stay: RFC 5322
- * 2.2.3). raw itself when there is nothing to unfold. */
+/* The raw value on one line: leading and trailing blanks trimmed, a fold and the blanks around it one blank, and none inside an
+ * encoded-word. raw itself when there is nothing to unfold. */
 struct str header_unfold(struct str raw, struct arena *a);
 /* The identity of a header (the server may add some fields while mail lies there): SHA-256 over the fields without Status,
  * X-Status, X-UID, X-UIDL, Content-Length, Lines, with folding normalised. */

@@ -277,6 +277,8 @@ static void append(struct reader *r, struct piece *p)
                 p->base = marked;
                 p->form = FORM_PLAIN;
         }
+        if (p->base.p[0] == '*') /* marks without a name */
+                return;
         *r->last = p;
         r->last = &p->next;
         r->count++;

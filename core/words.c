@@ -36,23 +36,31 @@ static bool is_charset_char(char c)
         return c > 32 && c < 127 && !memchr("?<>()[]\",;@", c, 11);
 }
 
-/* An encoded-word at the start of s: "=?" charset "?" encoding "?" text "?=". Blanks inside the text are real mail's. */
-static bool match_word(struct decoder *d, struct str s, struct word *w)
+/* The start of an encoded-word at the start of s: "=?" charset "?" encoding "?". Returns its length, or 0. */
+static size_t match_start(struct str s, struct word *w)
 {
-        size_t at = 2, end;
+        size_t at = 2;
 
-        if (d->no_end || !str_starts(s, STR("=?")))
-                return false;
+        if (!str_starts(s, STR("=?")))
+                return 0;
         while (at < s.n && is_charset_char(s.p[at]))
                 at++;
         if (at == 2 || at + 3 > s.n || s.p[at] != '?' || s.p[at + 2] != '?')
-                return false;
+                return 0;
         w->charset = str_make(s.p + 2, at - 2);
         w->charset = str_first(w->charset, str_find(w->charset, '*')); /* a language: RFC 2231 5 */
         w->encoding = ascii_lower(s.p[at + 1]);
-        if (w->encoding != 'b' && w->encoding != 'q')
+        return w->encoding == 'b' || w->encoding == 'q' ? at + 3 : 0;
+}
+
+/* A whole one, with "?=" at its end. Blanks inside the text are real mail's. */
+static bool match_word(struct decoder *d, struct str s, struct word *w)
+{
+        size_t start = d->no_end ? 0 : match_start(s, w), end;
+
+        if (start == 0)
                 return false;
-        s = str_from(s, at + 3);
+        s = str_from(s, start);
         end = str_find_str(s, STR("?="));
         if (end == s.n) {
                 d->no_end = true;
@@ -60,8 +68,28 @@ static bool match_word(struct decoder *d, struct str s, struct word *w)
                 return false;
         }
         w->text = str_first(s, end);
-        w->size = at + 3 + end + 2;
+        w->size = start + end + 2;
         return true;
+}
+
+bool words_unended(struct str line)
+{
+        struct word w;
+
+        while (line.n > 0) {
+                size_t start;
+
+                line = str_from(line, str_find_str(line, STR("=?")));
+                start = match_start(line, &w);
+                if (start > 0) {
+                        line = str_from(line, start);
+                        if (str_find_str(line, STR("?=")) == line.n)
+                                return true;
+                        line = str_from(line, str_find_str(line, STR("?=")));
+                }
+                line = str_from(line, 2);
+        }
+        return false;
 }
 
 static void flush(struct decoder *d)

@@ -61,6 +61,16 @@ TEST(the_wild)
         check("Fri, 7 Feb 2003", 1044576000, 0);
 }
 
+TEST(what_follows_a_whole_date)
+{
+        check("Thu, 20 Mar 03 10:06:43 +0100 for <asrg@ietf.org>", 1048151203, 60);
+        check("Thu, 20 Mar 2003 10:06:43 +0100 (CET", 1048151203, 60);
+        check("Thu, 20 Mar 2003 10:06:43 +0100; +9999", 1048151203, 60);
+        check("Thu, 20 Mar 2003 10:06:43 +0100 \x01\xff", 1048151203, 60);
+        check_none("Thu, 20 Mar 2003 10:06:43 <x>");
+        check_none("Thu, 20 Mar 2003 <x> 10:06:43 +0100");
+}
+
 TEST(H12_hostile)
 {
         char *p = malloc(1 << 20);

@@ -19,12 +19,38 @@ TEST(fields_and_folds)
         NEED(h.count == 4);
         CHECK_STR(h.fields[0].raw, " a@b");
         CHECK_STR(h.fields[1].raw, " one\r\n two\r\n\tthree");
-        CHECK_STR(header_unfold(h.fields[1].raw, a), "one two\tthree");
+        CHECK_STR(header_unfold(h.fields[1].raw, a), "one two three");
         CHECK_STR(h.fields[2].raw, "c@d");
         CHECK_STR(h.fields[3].raw, "");
         CHECK_STR(header_unfold(h.fields[3].raw, a), "");
         CHECK(h.fields[3].order == 3);
         CHECK(!h.odd_names && !h.junk && !h.overflow);
+}
+
+static void unfolds(const char *raw, const char *want)
+{
+        a = arena_new(0);
+        NEED(a);
+        CHECK_STR(header_unfold(str_of(raw), a), want);
+        arena_free(a);
+        a = NULL;
+}
+
+TEST(a_fold_is_one_blank)
+{
+        unfolds(" a \r\n\t  b\n \n c ", "a b c");
+        unfolds("a\nb", "a b");
+        unfolds("a  b\n c\td", "a  b c\td");
+        unfolds("\n\n a", "a");
+}
+
+TEST(a_fold_inside_an_encoded_word_is_nothing)
+{
+        unfolds("=?utf-8?Q?Hello\r\n   _there!?= x\n y", "=?utf-8?Q?Hello_there!?= x y");
+        unfolds("=?utf-8?b?YWJj\n ZGVm\n\tZ2hp?=\n z", "=?utf-8?b?YWJjZGVmZ2hp?= z");
+        unfolds("=?utf-8?q?a?= =?utf-8?q?b\n c?= =?utf-8?q?d\n e?=", "=?utf-8?q?a?= =?utf-8?q?bc?= =?utf-8?q?de?=");
+        unfolds("=?utf-8?q?never\n ended", "=?utf-8?q?never ended");
+        unfolds("=? to break\n =?x?\n y?=", "=? to break =?x? y?=");
 }
 
 TEST(finding)
