@@ -124,6 +124,8 @@ static bool read_open(struct bundle *b, struct str name, struct str path, int64_
 
         if (path.p && maildir_path(b, path, &dir))
                 return give_message(b, name, path, time, out, e);
+        if (!path.p && unbundle_is(head))
+                return err_set(e, ERR_LIMIT, "it is packed or compressed more than once; unpack it first");
         if (path.p ? archive_is_mbox(head) : archive_begins_mbox(head, &at) || head.n == 0)
                 return archive_enter(&b->a, mbox_from(&b->a.in, name, &b->a.lim, b->a.tmp_dir, e), path, e);
         if (!path.p || str_ends_nocase(path, STR(".eml")) || archive_is_mail(head))
@@ -131,7 +133,7 @@ static bool read_open(struct bundle *b, struct str name, struct str path, int64_
         return skip(b, path, unbundle_is(head) ? "is an archive in an archive; unpack it first" : "is no message");
 }
 
-static bool read_member(struct bundle *b, const struct unbundle_member *m, struct str path, struct message **out, struct err *e)
+static bool read_member(struct bundle *b, const struct unpack_member *m, struct str path, struct message **out, struct err *e)
 {
         struct err why = { 0 };
         char *name = member_name(b, path);
@@ -151,7 +153,7 @@ static bool read_member(struct bundle *b, const struct unbundle_member *m, struc
         return !path.p ? false : err_in(e, "%.*s", STR_FMT(path));
 }
 
-static bool take_member(struct bundle *b, const struct unbundle_member *m, struct message **out, struct err *e)
+static bool take_member(struct bundle *b, const struct unpack_member *m, struct message **out, struct err *e)
 {
         struct str path = m->name.p ? str_first(without_dot(m->name), NAME_MAX_BYTES) : STR_NONE, file;
 
@@ -187,7 +189,7 @@ static bool next_within(struct bundle *b, struct message **out, struct err *e)
 
 static bool next_message(struct bundle *b, struct message **out, struct err *e)
 {
-        struct unbundle_member m;
+        struct unpack_member m;
 
         while (!*out && !b->ended && !archive_stopped(&b->a)) {
                 if (b->a.within) {

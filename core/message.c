@@ -50,6 +50,7 @@ struct message *message_new(struct range r, const struct origin *o, const struct
                 goto nomem;
         m->a = arena_new(ARENA_MAX);
         m->lim = lim ? *lim : limits_default;
+        spill_init(&m->spill, m->lim.memory_message);
         if (!m->a || !keep_origin(m, o))
                 goto nomem;
         m->r = r;
@@ -71,8 +72,7 @@ void message_free(struct message *m)
 {
         if (!m)
                 return;
-        for (struct opened *o = m->opened; o; o = o->next)
-                backing_unref(o->bytes);
+        spill_free(&m->spill);
         backing_unref(m->r.in);
         if (m->cids)
                 map_free(m->cids, NULL);

@@ -78,6 +78,19 @@ size_t message_leaves(struct message *m, struct part ***out);
 size_t message_open_leaves(struct message *m, struct part ***out);
 /* Those for which part_attached holds. */
 size_t message_attachments(struct message *m, struct part ***out);
+/* The same with archives (zip, tar, 7z, gzip, xz, zstd, bzip2) opened, and those in them. One that was read whole stands aside for its
+ * members; one that is damaged, holds encrypted members or links, or is beyond the limits stands before those that could be had. */
+size_t message_unpacked(struct message *m, struct part ***out);
+/* The members of p, whole files and encrypted ones, when its bytes are those of an archive; none otherwise. */
+size_t part_members(struct part *p, struct part ***out);
+/* The same with what is in them. */
+size_t part_unpacked(struct part *p, struct part ***out);
+/* Where a member lies in its archive, UTF-8; {NULL,0} for what is none. Only a name, as part_name. */
+struct str part_member(struct part *p);
+/* Its content cannot be had without a key: an encrypted member, an archive that has one (opens it), S/MIME, PGP/MIME. */
+bool part_encrypted(struct part *p);
+/* False, saying why, for an encrypted member: it has no content here. */
+bool part_readable(const struct part *p, struct err *e) MUST_CHECK;
 /* Children of a container, or the contents of a wrapper (none for any other leaf). */
 size_t part_children(struct part *p, struct part ***out);
 struct message *part_message(struct part *p);
@@ -97,7 +110,7 @@ bool part_sha256(struct part *p, uint8_t out[32], struct err *e) MUST_CHECK; /* 
  * bytes are read. */
 bool part_sha256_aside(const struct part *p, uint8_t out[32], struct err *e) MUST_CHECK;
 /* Good until the same is asked of another part of the message: ten thousand texts must not add up. */
-struct str part_text(struct part *p);         /* decoded, UTF-8, LF, up to limits.text */
+struct str part_text(struct part *p);         /* decoded, UTF-8, LF, up to limits.text; of what is not readable nothing */
 struct str part_content(struct part *p);      /* decoded bytes, up to limits.text */
 bool part_is_container(struct part *p);
 bool part_is_root(struct part *p);

@@ -86,6 +86,12 @@ bool part_attached(struct part *p, struct str *reason)
                 return answer(reason, STR("empty"), false);
         if (str_starts(type, STR("image/")) && message_shows(p->m, part_id(p)))
                 return judge_shown(p, declared, reason);
+        if (part_is_lumber(p))
+                return answer(reason, STR("left by a file manager"), false);
+        if (p->member.p && p->locked && p->packed < PACKED_PARTLY)
+                return answer(reason, STR("encrypted in its archive"), false);
+        if (p->member.p)
+                return answer(reason, STR("in an archive"), true);
         if (declared && p->made)
                 return answer(reason, STR("sent in a wrapper"), true);
         if (declared)

@@ -7,10 +7,12 @@
 #include "core/map.h"
 #include "core/message.h"
 #include "core/mime.h"
+#include "core/spill.h"
 
 enum {
         BLOCK_BYTES = 256 * 1024,       /* read at once from a file: larger gains nothing */
-        OPENED_MAX = 32 << 20,          /* decoded bytes of wrappers held in memory, a message */
+        WHOLE_MAX = 32 << 20,           /* a message's TNEF and S/MIME, which are looked at in one piece; larger ones are not opened */
+        OPENED_FREE = 1 << 20,          /* opened bytes that the ratio does not count: honest small files go beyond any */
         ARENA_MAX = 256 << 20,          /* what all facts about one message may need; the limits keep honest mail far below */
         NAME_MAX_KEPT = 4096,           /* of a part's name, identifier, charset: ten thousand parts must not add up */
 };
@@ -22,6 +24,7 @@ struct part {
         struct range header, body;
         struct str path;
         unsigned depth;                 /* 0: the whole message; opened wrappers included */
+        unsigned level;                 /* wrappers and archives around it */
         unsigned index;                 /* among the leaves, 0 for containers; contents of wrappers get theirs when opened */
         bool facts_read, opened, size_known, hashed;
         bool transparent;               /* a wrapper that was opened: its contents stand for it */
@@ -29,6 +32,9 @@ struct part {
         bool alternative_known;
         struct part *alternative;
         bool made;                      /* found inside a wrapper that is not MIME: it has no header, its facts came with it */
+        enum { PACKED_UNKNOWN, PACKED_NOT, PACKED_PARTLY, PACKED_WHOLE } packed; /* an archive whose children are its members */
+        bool locked;                    /* an encrypted member, or an archive with one, or S/MIME that is encrypted */
+        struct str member;              /* its name in its archive; {NULL,0}: it is no member */
         struct str charset, disposition, name, id; /* from the header, once facts_read */
         struct str *names;              /* all that it was given; name is the first */
         size_t names_n;
@@ -50,12 +56,6 @@ struct memo {
         size_t n;
 };
 
-/* The bytes of a wrapper that was opened. */
-struct opened {
-        struct opened *next;
-        struct backing *bytes;
-};
-
 struct message {
         struct range r;
         struct origin o;
@@ -74,12 +74,16 @@ struct message {
         bool date_known;
 
         bool parsed, opened_all;
-        unsigned parts;                 /* entities so far, wrappers' included */
+        unsigned parts, own_parts;      /* entities so far, wrappers' included; without them */
+        unsigned numbers;               /* of leaves, given so far */
         struct part whole;
         struct part **leaves, **open_leaves, **attachments;
         size_t leaves_n, open_leaves_n, attachments_n;
-        struct opened *opened;
-        uint64_t opened_bytes;
+        struct part **unpacked;
+        size_t unpacked_n;
+        struct spill spill;             /* what was opened */
+        uint64_t whole_bytes;           /* of it, in one piece */
+        uint64_t opened_bytes;          /* decoded so far: what the budget counts */
 
         struct map *cids;               /* Content-IDs that the HTML shows */
         struct str text, html;
@@ -105,6 +109,23 @@ struct str message_utf8(struct message *m, struct str s);
 void part_unwrap(struct part *p);
 /* Text that may hold uuencoded files: no file itself. */
 bool part_holds_files(struct part *p);
+/* What may still be opened: bytes, parts; whether p may be at all. Where not, it is a defect of the message. */
+uint64_t budget_bytes(const struct message *m);
+unsigned budget_parts(const struct message *m);
+bool budget_allows(const struct part *p);
+
+/* What is known of a part that has no header. */
+struct facts {
+        struct str type, name, id, charset, disposition;
+        enum mime_encoding encoding;
+};
+/* A part that was never MIME, as the last child of parent; NULL when out of memory. */
+struct part *part_make(struct part *parent, const struct facts *f, struct range body);
+/* The part behind p in document order within that subtree, members of archives left out or not; NULL at its end. */
+struct part *part_next(const struct part *p, const struct part *within, bool members);
+/* Is it called an archive, by its sender? Office documents are zip files as well, and nobody would call them so. */
+bool part_is_archive(struct part *p);
+bool part_is_lumber(const struct part *p); /* a member that a file manager left there */
 /* The part of entity e of the bytes `in`, as the last child of parent; NULL when out of memory. */
 struct part *part_add(struct part *parent, const struct mime *e, struct range in);
 /* The parts of a whole tree of entities, below `top`. False when out of memory. */

@@ -73,64 +73,111 @@ bool part_holds_files(struct part *p)
         return p->mime && p->mime->kind == MIME_LEAF && str_eq(p->mime->type, STR("text/plain")) && !part_attached(p, NULL);
 }
 
-/* All decoded bytes of p, in memory, with one byte more than `most` when there are too many. */
-static bool decode_whole(struct part *p, uint64_t most, struct buf *out, struct err *e)
+uint64_t budget_bytes(const struct message *m)
+{
+        uint64_t ratio = m->lim.opened_ratio, most = m->lim.opened_bytes;
+        uint64_t times = ratio && m->r.n > UINT64_MAX / ratio ? UINT64_MAX : m->r.n * ratio;
+
+        if (times < OPENED_FREE)
+                times = OPENED_FREE;
+        if (most > times)
+                most = times;
+        return most > m->opened_bytes ? most - m->opened_bytes : 0;
+}
+
+unsigned budget_parts(const struct message *m)
+{
+        unsigned used = m->parts - m->own_parts;
+
+        return m->lim.opened_parts > used ? m->lim.opened_parts - used : 0;
+}
+
+bool budget_allows(const struct part *p)
+{
+        struct message *m = p->m;
+
+        if (p->level < m->lim.opened_depth && p->depth < m->lim.depth && budget_parts(m) && budget_bytes(m))
+                return true;
+        message_add_defect(m, "limit.opened");
+        return false;
+}
+
+/* What may come in one piece. */
+static uint64_t whole_left(const struct message *m)
+{
+        uint64_t left = WHOLE_MAX - m->whole_bytes, budget = budget_bytes(m);
+
+        return left < budget ? left : budget;
+}
+
+/* All decoded bytes of p into w, or up to `most` of them and *over. */
+static bool decode_into(struct part *p, uint64_t most, struct spilling *w, bool *over, struct err *e)
 {
         struct reader *r = part_open(p, e);
-        ssize_t n = 1;
+        char *block = r ? mem_alloc(STEP) : NULL;
+        ssize_t n = -1;
 
-        if (!r)
-                return false;
-        while (n > 0 && out->n <= most) {
-                if (!buf_reserve(out, STEP)) {
-                        err_nomem(e);
+        *over = false;
+        if (r && !block)
+                err_nomem(e);
+        while (block && (n = reader_read(r, block, STEP, e)) > 0 && !*over) {
+                *over = w->n + (uint64_t)n > most;
+                if (!*over && !spilling_add(w, str_make(block, (size_t)n), e)) {
                         n = -1;
                         break;
                 }
-                n = reader_read(r, out->p + out->n, STEP, e);
-                out->n += n > 0 ? (size_t)n : 0;
         }
+        mem_free(block);
         reader_close(r);
         return n >= 0;
+}
+
+/* The decoded bytes of p, kept by the message. *out is empty, and a defect is noted, when they are too many. */
+static bool keep_decoded(struct part *p, bool whole, struct range *out, struct err *e)
+{
+        struct message *m = p->m;
+        struct spill *s = &m->spill;
+        uint64_t memory = s->memory;
+        struct spilling w;
+        bool over, ok;
+
+        *out = (struct range){ 0 };
+        if (whole) /* in one piece: in memory, whatever lies there already */
+                s->memory = UINT64_MAX;
+        spilling_begin(&w, s);
+        ok = decode_into(p, whole ? whole_left(m) : budget_bytes(m), &w, &over, e);
+        s->memory = memory;
+        if (ok && over)
+                message_add_defect(m, "limit.opened");
+        else if (ok)
+                ok = spilling_end(&w, out, e);
+        if (ok && !over) {
+                m->opened_bytes += out->n;
+                m->whole_bytes += whole ? out->n : 0;
+        }
+        spilling_drop(&w);
+        return ok;
 }
 
 /* Gives the message a piece of memory to keep for its lifetime; b is empty afterwards. */
 static bool keep_bytes(struct message *m, struct buf *b, struct range *out, struct err *e)
 {
-        struct opened *o = arena_alloc(m->a, sizeof *o);
-
-        if (!o)
-                return err_nomem(e);
-        *out = (struct range){ NULL, 0, b->n };
         m->opened_bytes += b->n;
-        o->bytes = out->in = backing_memory(b->p, b->n);
-        buf_init(b, 0);
-        if (!o->bytes)
-                return err_nomem(e);
-        o->next = m->opened;
-        m->opened = o;
-        return true;
-}
-
-static bool full(const struct message *m)
-{
-        return m->parts >= m->lim.parts;
+        m->whole_bytes += b->n;
+        return spill_take(&m->spill, b, out, e);
 }
 
 /* ---- messages and signed data: MIME inside ---- */
 
-static bool open_mime(struct part *p, struct buf *b, struct err *e)
+static bool open_mime(struct part *p, struct range in, struct err *e)
 {
         struct message *m = p->m;
         struct limits lim = m->lim;
         struct mime_defects unsaid = { .count = 0 };
-        struct range in;
         struct mime *root;
 
-        if (!keep_bytes(m, b, &in, e))
-                return false;
         lim.depth -= p->depth;
-        lim.parts -= m->parts;
+        lim.parts = budget_parts(m);
         root = message_structure(m, in, &lim, p->other ? &unsaid : &m->defects, p->other, e);
         if (!root)
                 return false;
@@ -139,41 +186,38 @@ static bool open_mime(struct part *p, struct buf *b, struct err *e)
 }
 
 /* A multipart in an encoding, which only the other reading decodes: its boundary comes from outside. */
-static bool open_multipart(struct part *p, struct buf *b, struct err *e)
+static bool open_multipart(struct part *p, struct range in, struct err *e)
 {
-        struct str boundary = p->mime->boundary;
+        struct str boundary = p->mime->boundary, decoded;
         struct buf whole = BUF_INIT;
         bool ok;
 
-        ok = buf_printf(&whole, "Content-Type: %.*s; boundary=\"", STR_FMT(p->mime->type));
+        ok = range_in_memory(in, &decoded) && buf_printf(&whole, "Content-Type: %.*s; boundary=\"", STR_FMT(p->mime->type));
         for (size_t i = 0; ok && i < boundary.n; i++)
                 ok = (!memchr("\"\\", boundary.p[i], 2) || buf_add_char(&whole, '\\')) && buf_add_char(&whole, boundary.p[i]);
-        ok = ok && buf_add(&whole, "\"\n\n", 3) && buf_add_str(&whole, buf_str(b)) ? open_mime(p, &whole, e) : err_nomem(e);
+        ok = (ok && buf_add(&whole, "\"\n\n", 3) && buf_add_str(&whole, decoded)) || err_nomem(e);
+        ok = ok && keep_bytes(p->m, &whole, &in, e) && open_mime(p, in, e);
         buf_free(&whole);
         return ok;
 }
 
-static bool open_smime(struct part *p, struct buf *b, struct err *e)
+static bool open_smime(struct part *p, struct range in, struct err *e)
 {
         struct buf content = BUF_INIT;
         enum smime_kind kind;
-        bool ok = smime_open(buf_str(b), &content, &kind) || err_nomem(e);
+        struct str whole;
+        bool ok = range_in_memory(in, &whole) && (smime_open(whole, &content, &kind) || err_nomem(e));
 
         if (ok && kind == SMIME_BROKEN)
                 message_add_defect(p->m, "smime.broken");
+        p->locked = ok && kind == SMIME_ENCRYPTED;
         if (ok && kind == SMIME_SIGNED)
-                ok = open_mime(p, &content, e);
+                ok = keep_bytes(p->m, &content, &in, e) && open_mime(p, in, e);
         buf_free(&content);
         return ok;
 }
 
 /* ---- parts that were never MIME ---- */
-
-/* What is known of a part that has no header. */
-struct facts {
-        struct str type, name, id, charset, disposition;
-        enum mime_encoding encoding;
-};
 
 /* A copy on one line: a header could not have said more either. */
 static struct str kept(struct message *m, struct str s)
@@ -190,8 +234,7 @@ static struct str kept(struct message *m, struct str s)
         return s;
 }
 
-/* NULL when out of memory. */
-static struct part *make_part(struct part *parent, const struct facts *f, struct range body)
+struct part *part_make(struct part *parent, const struct facts *f, struct range body)
 {
         struct message *m = parent->m;
         struct mime *e = arena_alloc(m->a, sizeof *e);
@@ -253,7 +296,7 @@ static bool add_body(struct part *p, struct range all, struct str whole, const s
 {
         struct facts f = { .type = type, .charset = str_of(b->charset) };
 
-        return !b->data.p || make_part(p, &f, inside(all, whole, b->data));
+        return !b->data.p || part_make(p, &f, inside(all, whole, b->data));
 }
 
 /* Compressed; what cannot be unpacked is not worth a part: a rich text is a second body. */
@@ -262,7 +305,7 @@ static bool add_rtf(struct part *p, const struct tnef_body *b, struct err *e)
         struct facts f = { .type = STR("text/rtf") };
         struct message *m = p->m;
         struct buf out = BUF_INIT;
-        uint64_t left = OPENED_MAX - m->opened_bytes;
+        uint64_t left = whole_left(m);
         struct range r;
         bool ok = true;
 
@@ -274,7 +317,7 @@ static bool add_rtf(struct part *p, const struct tnef_body *b, struct err *e)
         if (out.failed && !out.over)
                 ok = err_nomem(e);
         else if (out.n)
-                ok = keep_bytes(m, &out, &r, e) && (make_part(p, &f, r) || err_nomem(e));
+                ok = keep_bytes(m, &out, &r, e) && (part_make(p, &f, r) || err_nomem(e));
         buf_free(&out);
         return ok;
 }
@@ -284,23 +327,20 @@ static bool add_files(struct part *p, const struct tnef *t, struct range all, st
         for (const struct tnef_file *file = t->files; file; file = file->next) {
                 struct facts f = { .type = type_of(file), .name = file->name, .id = bare_id(file->id), .disposition = STR("attachment") };
 
-                if (!make_part(p, &f, inside(all, whole, file->data)))
+                if (!part_make(p, &f, inside(all, whole, file->data)))
                         return false;
         }
         return true;
 }
 
 /* When bytes of it are in nothing that was found, it is a leaf beside its contents. */
-static bool open_tnef(struct part *p, struct buf *b, struct err *e)
+static bool open_tnef(struct part *p, struct range all, struct err *e)
 {
         struct message *m = p->m;
         struct tnef t = { 0 };
-        struct range all;
         struct str whole;
 
-        if (!keep_bytes(m, b, &all, e))
-                return false;
-        if (!range_in_memory(all, &whole) || !tnef_parse(&t, whole, m->lim.parts - m->parts, m->a))
+        if (!range_in_memory(all, &whole) || !tnef_parse(&t, whole, budget_parts(m), m->a))
                 return err_nomem(e);
         if (t.broken)
                 message_add_defect(m, "tnef.broken");
@@ -322,15 +362,13 @@ static bool add_uu(struct part *p, const struct uu_finder *f, struct range text,
         struct buf name = BUF_INIT;
         bool ok;
 
-        if (full(p->m)) {
-                message_add_defect(p->m, "limit.opened");
+        if (!budget_allows(p))
                 return true;
-        }
         if (!f->ended)
                 message_add_defect(p->m, "uu.unended");
         ok = charset_to_utf8(p->charset_given ? p->charset : STR(""), f->name, &name, NULL, NULL);
         facts.name = name.n ? buf_str(&name) : STR_NONE;
-        ok = ok && make_part(p, &facts, range_sub(text, f->at, f->n));
+        ok = ok && part_make(p, &facts, range_sub(text, f->at, f->n));
         buf_free(&name);
         return ok || err_nomem(e);
 }
@@ -371,31 +409,19 @@ static bool search_uu(struct part *p, const struct range *text, unsigned *count,
 static bool open_uu(struct part *p, struct err *e)
 {
         enum mime_encoding encoding = p->mime->encoding;
-        struct message *m = p->m;
-        struct buf b = BUF_INIT;
         struct range text;
         unsigned count = 0;
-        uint64_t left = OPENED_MAX - m->opened_bytes;
-        bool ok;
 
         if (encoding == MIME_IDENTITY || encoding == MIME_UNKNOWN)
                 return search_uu(p, &p->body, &count, e);
         if (!search_uu(p, NULL, &count, e))
                 return false;
-        if (count == 0)
-                return true;
-        ok = decode_whole(p, left, &b, e);
-        if (ok && b.n > left)
-                message_add_defect(m, "limit.opened");
-        else if (ok)
-                ok = keep_bytes(m, &b, &text, e) && search_uu(p, &text, &count, e);
-        buf_free(&b);
-        return ok;
+        return count == 0 || !budget_allows(p) || (keep_decoded(p, false, &text, e) && (!text.in || search_uu(p, &text, &count, e)));
 }
 
 /* ---- all of them ---- */
 
-typedef bool opener(struct part *p, struct buf *b, struct err *e);
+typedef bool opener(struct part *p, struct range in, struct err *e);
 
 static opener *opener_of(struct part *p)
 {
@@ -410,22 +436,9 @@ static opener *opener_of(struct part *p)
 
 static bool open_decoded(struct part *p, opener *open, struct err *e)
 {
-        struct message *m = p->m;
-        struct buf b = BUF_INIT;
-        uint64_t left = OPENED_MAX - m->opened_bytes;
-        bool ok;
+        struct range in;
 
-        if (p->depth >= m->lim.depth || full(m)) {
-                message_add_defect(m, "limit.opened");
-                return true;
-        }
-        ok = decode_whole(p, left, &b, e);
-        if (ok && b.n > left)
-                message_add_defect(m, "limit.opened");
-        else if (ok)
-                ok = open(p, &b, e);
-        buf_free(&b);
-        return ok;
+        return !budget_allows(p) || (keep_decoded(p, open != open_mime, &in, e) && (!in.in || open(p, in, e)));
 }
 
 void part_unwrap(struct part *p)
@@ -434,7 +447,7 @@ void part_unwrap(struct part *p)
         opener *open;
         bool ok = true;
 
-        if (p->opened || !part_is_leaf(p))
+        if (p->opened || !part_is_leaf(p) || p->locked)
                 return;
         p->opened = true;
         open = opener_of(p);

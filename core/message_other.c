@@ -12,17 +12,19 @@ static bool grow(struct part *top, struct range r, unsigned index, struct err *e
         struct message *m = top->m;
         struct mime_defects unsaid = { .count = 0 };
         struct mime *root = message_structure(m, r, &m->lim, &unsaid, true, e);
-        unsigned parts = m->parts;
+        unsigned parts = m->parts, own = m->own_parts;
         bool ok;
 
         if (!root)
                 return false;
         root->index = index;
-        m->parts = 0;
+        m->parts = m->own_parts = 0;
         ok = part_graft(top, root, r) || err_nomem(e);
+        m->own_parts = m->parts;
         for (struct part *p = top; ok && p; p = part_after(p, top))
                 part_unwrap(p);
         m->parts = parts;
+        m->own_parts = own;
         return ok;
 }
 

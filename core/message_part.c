@@ -392,7 +392,7 @@ static void detect(struct part *p)
 
 struct str part_detected(struct part *p)
 {
-        if (part_is_container(p))
+        if (part_is_container(p) || !part_readable(p, NULL))
                 return STR("");
         if (!p->detected.p)
                 detect(p);

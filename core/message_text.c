@@ -114,7 +114,7 @@ struct str part_text(struct part *p)
 
         if (!p->mime && !p->other)
                 return message_text(m);
-        if (part_is_container(p))
+        if (part_is_container(p) || !part_readable(p, NULL))
                 return STR("");
         if (m->kept_text_of != p)
                 make_text(p);
@@ -128,6 +128,8 @@ struct str part_content(struct part *p)
         struct err e;
         bool cut = false;
 
+        if (!part_readable(p, NULL))
+                return STR("");
         if (m->kept_content_of != p) {
                 if (!take_decoded(p, m->lim.text, &m->kept_content, &cut, &e)) {
                         buf_clear(&m->kept_content);

@@ -9,13 +9,25 @@ bool part_is_leaf(const struct part *p)
         return p->mime && p->mime->kind == MIME_LEAF && !p->transparent;
 }
 
-struct part *part_after(const struct part *p, const struct part *within)
+static struct part *children_of(const struct part *p, bool members)
 {
-        if (p->child)
-                return p->child;
+        return p->packed >= PACKED_PARTLY && !members ? NULL : p->child;
+}
+
+struct part *part_next(const struct part *p, const struct part *within, bool members)
+{
+        struct part *child = children_of(p, members);
+
+        if (child)
+                return child;
         while (p != within && !p->next)
                 p = p->parent;
         return p == within ? NULL : p->next;
+}
+
+struct part *part_after(const struct part *p, const struct part *within)
+{
+        return part_next(p, within, false);
 }
 
 /* What the numbers of p's children stand behind: RFC 3501 6.4.5 gives a multipart that is the body of a message no number. */
@@ -58,6 +70,7 @@ struct part *part_add(struct part *parent, const struct mime *e, struct range in
         p->mime = e;
         p->depth = parent->depth + 1;
         p->other = parent->other;
+        p->level = parent->level + (parent->mime && parent->mime->kind == MIME_LEAF);
         p->header = range_sub(in, e->header_at, e->header_n);
         p->body = range_sub(in, e->body_at, e->body_n);
         if (!set_path(p, e->index, m->a))
@@ -166,6 +179,8 @@ bool message_parse(struct message *m, struct err *e)
         if (!part_graft(&m->whole, root, m->r) || !list_leaves(m))
                 return err_nomem(e);
         m->whole.header = m->whole.child->header;
+        m->own_parts = m->parts;
+        m->numbers = (unsigned)m->leaves_n;
         m->parsed = true;
         return true;
 }
@@ -198,7 +213,6 @@ size_t message_leaves(struct message *m, struct part ***out)
 /* Numbers of what was inside wrappers follow those of the leaves, so that opening changes no number. */
 static void open_all(struct message *m)
 {
-        unsigned number = (unsigned)m->leaves_n;
         size_t n = 0;
 
         for (struct part *p = &m->whole; p; p = part_after(p, &m->whole)) {
@@ -214,7 +228,7 @@ static void open_all(struct message *m)
                 if (!part_is_leaf(p))
                         continue;
                 if (p->index == 0)
-                        p->index = ++number;
+                        p->index = ++m->numbers;
                 m->open_leaves[m->open_leaves_n++] = p;
         }
 }
@@ -257,7 +271,7 @@ size_t part_children(struct part *p, struct part ***out)
                 part_unwrap(p);
         else if (part_is_leaf(p))
                 message_open_leaves(p->m, out);
-        for (struct part *c = p->child; c; c = c->next)
+        for (struct part *c = children_of(p, false); c; c = c->next)
                 n++;
         *out = list = arena_alloc(p->m->a, (n + 1) * sizeof *list);
         if (!list) {
@@ -265,7 +279,7 @@ size_t part_children(struct part *p, struct part ***out)
                 return 0;
         }
         n = 0;
-        for (struct part *c = p->child; c; c = c->next)
+        for (struct part *c = children_of(p, false); c; c = c->next)
                 list[n++] = c;
         return n;
 }

@@ -41,9 +41,12 @@ static void note(struct reader *r, const char *defect)
 
 struct reader *reader_aside(const struct part *p, struct err *e)
 {
-        struct reader *r = mem_zero(sizeof *r);
+        struct reader *r;
         struct str bytes;
 
+        if (!part_readable(p, e))
+                return NULL;
+        r = mem_zero(sizeof *r);
         if (!r) {
                 err_nomem(e);
                 return NULL;

@@ -11,6 +11,7 @@
 #include "core/mem.h"
 #include "core/run_int.h"
 #include "core/supervise.h"
+#include "core/spill.h"
 #include "core/sys.h"
 
 enum {
@@ -289,6 +290,8 @@ static bool choose_tmp(struct run *r, struct err *e)
         struct str s = r->config.dry ? str_of(env && *env ? env : "/tmp") : arena_printf(r->arena, "%s/spool", ledger_path(r->ledger));
 
         r->tmp_dir = s.p ? arena_dup(r->arena, s.p, s.n) : NULL;
+        if (r->tmp_dir)
+                spill_place(r->tmp_dir);
         return r->tmp_dir || err_nomem(e);
 }
 

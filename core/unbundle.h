@@ -1,9 +1,10 @@
-/* Looks into what is compressed (gzip, xz, zstd, bzip2) or packed (zip, tar, also compressed): its members one after the other, as
- * streams; nothing is unpacked to disk. Private to the archives. */
+/* Looks into what is compressed (gzip, xz, zstd, bzip2) or packed (zip, tar, also compressed), with unpack.h: its members one after the
+ * other, as streams; nothing is unpacked to disk. Private to the archives. */
 #ifndef CORE_UNBUNDLE_H
 #define CORE_UNBUNDLE_H
 
 #include "core/slurp.h"
+#include "core/unpack.h"
 
 enum {
         UNBUNDLE_RATIO = 100,          /* it may expand to so many times its size … */
@@ -13,19 +14,11 @@ enum {
 
 struct unbundle;
 
-struct unbundle_member {
-        struct str name;     /* as it stands there; {NULL,0} for a single compressed file, which has none. Good until the next */
-        int64_t time;        /* 0: unknown */
-        enum { MEMBER_FILE, MEMBER_DIRECTORY, MEMBER_OTHER } kind; /* other: links, devices */
-        bool encrypted;
-        bool end;            /* there is none any more, and the rest says nothing */
-};
-
 /* Whether an input that begins so is one of these. */
 bool unbundle_is(struct str head);
 /* Takes over *in, whose beginning has been read, also when it fails. */
 struct unbundle *unbundle_open(struct slurp *in, struct err *e) MUST_CHECK;
-bool unbundle_next(struct unbundle *u, struct unbundle_member *out, struct err *e) MUST_CHECK;
+bool unbundle_next(struct unbundle *u, struct unpack_member *out, struct err *e) MUST_CHECK;
 /* Of the current member; for slurp_open_reader, with the unbundle as context. */
 ssize_t unbundle_read(void *unbundle, void *p, size_t n, struct err *e);
 /* After a failure to read: nothing can be read any more. Otherwise the member alone is damaged. */

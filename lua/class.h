@@ -33,6 +33,8 @@ struct message_box *message_box_push(lua_State *L, int idx);
 void readers_close(struct message_box *b);
 /* Pushes the list of those of n parts that pass the filter at idx (none, nil: all of them). message_idx: the message's box. */
 int parts_push(lua_State *L, int message_idx, struct part *const *parts, size_t n, int filter_idx);
+/* Whether the filter at idx says unpack = true. */
+bool filter_unpacks(lua_State *L, int idx);
 /* What a message and a part share, over face_check_part. */
 int part_get_sha256(lua_State *L);
 int part_get_alternative(lua_State *L);

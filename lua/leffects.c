@@ -85,6 +85,8 @@ static int save(lua_State *L)
 
         lua_settop(L, 3);
         OPTIONS_CHECK(L, 3, "save", names);
+        if (!part_readable(part, &e))
+                return face_raise(L, &e);
         how = check_conflict(L, 3, p->arena);
         root = root_for(L, p, 3);
         path = template_expand(L, p, part, text);

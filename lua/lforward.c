@@ -187,6 +187,7 @@ static struct compose_file *read_file(struct mail *m)
         struct compose_file *f = state_alloc(L, m->plan->arena, sizeof *f);
         struct plan *owner = NULL;
         int at = lua_gettop(L);
+        struct err e;
 
         f->bytes = f->name = f->type = STR("");
         if (lua_istable(L, at)) {
@@ -210,6 +211,8 @@ static struct compose_file *read_file(struct mail *m)
         }
         if (f->part && owner && owner != m->plan)
                 luaL_error(L, "an attachment is of another message than the one being decided");
+        if (f->part && !part_readable(f->part, &e))
+                face_raise(L, &e);
         if (f->part && part_is_root(f->part)) {
                 f->type = f->type.n ? f->type : STR("message/rfc822");
                 f->name = f->name.n ? f->name : STR("message.eml");

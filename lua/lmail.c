@@ -119,6 +119,10 @@ static const struct limit {
         { "parameters", offsetof(struct limits, parameters), LIMIT_COUNT },
         { "sections", offsetof(struct limits, sections), LIMIT_COUNT },
         { "words", offsetof(struct limits, words), LIMIT_COUNT },
+        { "opened_depth", offsetof(struct limits, opened_depth), LIMIT_COUNT },
+        { "opened_parts", offsetof(struct limits, opened_parts), LIMIT_COUNT },
+        { "opened_bytes", offsetof(struct limits, opened_bytes), LIMIT_SIZE },
+        { "opened_ratio", offsetof(struct limits, opened_ratio), LIMIT_COUNT },
         { "message", offsetof(struct limits, message), LIMIT_SIZE },
         { "memory_message", offsetof(struct limits, memory_message), LIMIT_SIZE },
         { "saves", offsetof(struct limits, saves), LIMIT_COUNT },
@@ -251,7 +255,7 @@ static int stopped(lua_State *L)
 static int has(lua_State *L)
 {
         static const char *const features[] = { "pop3", "smtp", "tls", "mbox", "maildir", "mh", "eml", "bundle", "regex", "magic", "html", "tnef", "smime",
-                                                "uuencode" };
+                                                "uuencode", "unpack" };
         struct str name = face_check_str(L, 1);
         bool found = false;
 
@@ -328,6 +332,11 @@ static const luaL_Reg declarations[] = {
          * option parameters: parameters of one field (256).
          * option sections: sections of one RFC 2231 parameter (128).
          * option words: encoded-words in one field (2,048).
+         * option opened_depth: wrappers and archives in each other that are opened (3).
+         * option opened_parts: parts and members in all that is opened of one message (10,000).
+         * option opened_bytes: what all of them together may hold (1 GiB).
+         * option opened_ratio: as often the size of the message may they hold, beyond 1 MiB (100). Beyond one of these four nothing more is
+         * opened: what is not is a file as it was sent, and m.defects["limit.opened"] says so.
          * option message: a larger message is not fetched; 0 for no limit.
          * option memory_message: a larger message lives in a file (1 MiB).
          * option saves: saves for one message (1,000).
@@ -355,7 +364,7 @@ static const luaL_Reg declarations[] = {
 static const luaL_Reg facts[] = {
         /*** mail.has(feature) -> boolean
          * Whether this mailmill can do something: "pop3", "smtp", "tls", "mbox", "maildir", "mh", "eml", "bundle", "regex", "magic", "html", "tnef",
-         * "smime", "uuencode". */
+         * "smime", "uuencode", "unpack". */
         { "has", has },
         { NULL, NULL },
 };

@@ -349,13 +349,15 @@ static int method_parts(lua_State *L)
 {
         struct part **parts = NULL;
         size_t n = message_leaves(self(L), &parts);
+        if (filter_unpacks(L, 2))
+                return luaL_error(L, "m:parts lists what RFC 2045 sees; unpack is for m:attachments and part:parts");
         return parts_push(L, 1, parts, n, 2);
 }
 
 static int method_attachments(lua_State *L)
 {
         struct part **parts = NULL;
-        size_t n = message_attachments(self(L), &parts);
+        size_t n = filter_unpacks(L, 2) ? message_unpacked(self(L), &parts) : message_attachments(self(L), &parts);
         return parts_push(L, 1, parts, n, 2);
 }
 
@@ -525,7 +527,9 @@ static const luaL_Reg methods[] = {
         /*** m:attachments(filter) -> list of parts
          * The parts that a person would call files that someone sent; part.reason says why. filter: a glob for the name ("*.pdf"), with
          * a slash for the type ("image/" followed by a star), an attachment test, a function; none: all. Wrappers are opened, and what
-         * is in them counts: message/rfc822 also when encoded, TNEF (winmail.dat), S/MIME signed data, files uuencoded in text/plain. */
+         * is in them counts: message/rfc822 also when encoded, TNEF (winmail.dat), S/MIME signed data, files uuencoded in text/plain.
+         * An archive is one file; with unpack = true in the table its members stand in its place, also those of archives in it. One that can't be
+         * read whole (damaged, encrypted, beyond mail.limits) stands there before the members that could be read; a defect says why. */
         { "attachments", method_attachments },
         /*** m:matches(test) -> boolean
          * Whether the message passes a test (a table, a function, mail.any, mail.none). Raises when the test itself is wrong. */

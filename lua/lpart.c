@@ -55,6 +55,14 @@ static bool push_filter(lua_State *L, int idx)
         return true;
 }
 
+bool filter_unpacks(lua_State *L, int idx)
+{
+        bool yes = lua_istable(L, idx) && (lua_getfield(L, idx, "unpack"), lua_toboolean(L, -1));
+        if (lua_istable(L, idx))
+                lua_pop(L, 1);
+        return yes;
+}
+
 int parts_push(lua_State *L, int message_idx, struct part *const *parts, size_t n, int filter_idx)
 {
         lua_Integer used = 0;
@@ -173,16 +181,11 @@ static int get_reason(lua_State *L)
         return push_never_nil(L, reason);
 }
 
+static int get_member(lua_State *L) { return push_maybe(L, part_member(self(L))); }
+
 static int get_encrypted(lua_State *L)
 {
-        struct part *p = self(L);
-        struct str type = part_type(p), field;
-        bool yes = str_eq(type, STR("multipart/encrypted")) || str_eq(type, STR("application/pgp-encrypted"));
-        if (str_eq(type, STR("application/pkcs7-mime")) || str_eq(type, STR("application/x-pkcs7-mime"))) {
-                field = part_field(p, STR("Content-Type"));
-                yes = str_find_str_nocase(field, STR("enveloped-data")) < field.n;
-        }
-        lua_pushboolean(L, yes);
+        lua_pushboolean(L, part_encrypted(self(L)));
         return 1;
 }
 
@@ -220,6 +223,13 @@ static int method_parts(lua_State *L)
         size_t n;
 
         lua_settop(L, 2);
+        if (filter_unpacks(L, 2)) {
+                n = part_unpacked(self(L), &children);
+                return parts_push(L, 1, children, n, 2);
+        }
+        n = part_is_container(self(L)) ? 0 : part_members(self(L), &children);
+        if (n > 0)
+                return parts_push(L, 1, children, n, 2);
         lua_pushnil(L);  /* 3: memory of todo */
         lua_pushnil(L);  /* 4: memory of leaves */
         n = part_children(self(L), &children);
@@ -317,8 +327,13 @@ static const luaL_Reg fields[] = {
         /*** part.reason -> string
          * Why part.attached is what it is. */
         { "reason", get_reason },
+        /*** part.member -> string or nil
+         * Where a member lies in its archive, as it is called there ("docs/a.pdf"); part.name is the last component of it. Never a path to trust.
+         * nil for a part that is none. */
+        { "member", get_member },
         /*** part.encrypted -> boolean
-         * Whether its type says that it is encrypted (RFC 1847, RFC 3156, S/MIME). */
+         * Whether its content can't be had without a key: S/MIME, PGP/MIME, an archive with encrypted members (it is opened to know), and such a
+         * member, which has a name, and neither content, hash nor reader; part:save of it raises. */
         { "encrypted", get_encrypted },
         /*** part.message -> message
          * The message it belongs to. */
@@ -328,7 +343,10 @@ static const luaL_Reg fields[] = {
 
 static const luaL_Reg methods[] = {
         /*** part:parts(filter) -> list of parts
-         * The leaves inside a container; empty for a leaf. filter: as for m:parts. */
+         * The leaves inside a container, or in a wrapper; the members of an archive (zip, tar, 7z, gzip, xz, zstd, bzip2; told by its content, so an
+         * office document's are given as well), whole files and encrypted ones; empty for any other leaf. What could not be had is a defect
+         * ("archive.broken", "archive.encrypted", "archive.special", "limit.opened"). filter: as for m:parts; with unpack = true archives in it are
+         * opened as well. */
         { "parts", method_parts },
         /*** part:lines() -> iterator
          * The decoded lines, without their line ends; of a text part as UTF-8. A line longer than limits.text comes in pieces. */

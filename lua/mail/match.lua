@@ -351,8 +351,9 @@ local function parts_key(method)
       return function(m) return #m[method](m) == 0 end
     end
     local holds = value == true and function() return true end or match.compile_filter(value == "*" and true or value, where)
+    local unpack = type(value) == "table" and value.unpack
     return function(m)
-      for _, part in ipairs(m[method](m)) do
+      for _, part in ipairs(unpack and m[method](m, { unpack = true }) or m[method](m)) do
         if holds(part) then return true end
       end
       return false
@@ -503,7 +504,9 @@ end
 -- option smaller: fewer decoded bytes than this.
 -- option attached: true or false, as part.attached.
 -- option encrypted: true or false, as part.encrypted.
--- option unpack: true opens archives as well; not available yet.
+-- option member: where a member lies in its archive, "docs/*.pdf".
+-- option unpack: true opens archives (zip, tar, 7z, gz, xz, zst, bz2): their members are looked at in their place. Only in the table itself, not in
+-- those within it.
 local part_keys = {
   name = field_key "name",
   type = text_key(type_list),
@@ -511,6 +514,7 @@ local part_keys = {
   disposition = field_key "disposition",
   charset = field_key "charset",
   id = field_key "id",
+  member = field_key "member",
   path = field_key "path",
   reason = field_key "reason",
   text = field_key "text",
@@ -571,6 +575,13 @@ local function compile_name(pattern)
   return (pattern:find("/", 1, true) and part_keys.type or part_keys.name)(pattern, "attachment")
 end
 
+local function compile_inner(filter)
+  if type(filter) == "table" and not is_group(filter) and filter.unpack then
+    fail "unpack = true stands in the filter itself, not in a table within it"
+  end
+  return match.compile_filter(filter)
+end
+
 --- match.compile_filter(filter) -> function
 -- The same for parts: text is a glob for the name, or with a slash for the type; a table's keys must all hold; of what stands in it without a
 -- key at least one must.
@@ -581,17 +592,17 @@ function match.compile_filter(filter)
   if type(filter) == "string" then return compile_name(filter) end
   if kind(filter) == "re" then return part_keys.name(filter, "attachment") end
   if type(filter) == "function" then return filter end
-  if is_group(filter) then return compile_group(filter, match.compile_filter) end
+  if is_group(filter) then return compile_group(filter, compile_inner) end
   if type(filter) ~= "table" then
     fail('an attachment filter is a glob such as "*.pdf", a table, or a function, not %s', quote(filter))
   end
   local functions, items, keys = {}, {}, {}
-  for i, item in ipairs(filter) do items[i] = match.compile_filter(item) end
+  for i, item in ipairs(filter) do items[i] = compile_inner(item) end
   if #items > 0 then functions[1] = one_of(items, false) end
   for key, value in pairs(filter) do
     if key ~= "unpack" then keys[key] = value end
   end
-  if filter.unpack then fail "unpack is not available yet" end
+  if filter.unpack ~= nil and type(filter.unpack) ~= "boolean" then fail("unpack is true or false, not %s", quote(filter.unpack)) end
   compile_keys(keys, part_keys, match.part_keys, "an attachment test", functions)
   if #functions == 0 then return match.compile_filter(true) end
   return all_of(functions)

@@ -1,0 +1,284 @@
+#include "core/unpack.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <locale.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+
+enum { TAR_BLOCK = UNPACK_HEAD, TAR_SUM = 148, TAR_SUM_BYTES = 8 };
+
+struct unpack {
+        struct archive *lib;
+        struct unpack_input in;
+        uint64_t at;           /* what is read next */
+        enum unpack_kind kind;
+        bool broken;
+        struct err failed;     /* of reading the input; the library only says that it failed */
+        locale_t locale;       /* names in UTF-8, whatever the locale of the process */
+};
+
+/* ---- what it is, by its first bytes ---- */
+
+/* The header of a tar holds the sum of its own bytes, with blanks for the sum. */
+static bool is_tar(struct str head)
+{
+        unsigned long sum = 0, said = 0;
+        bool digits = false;
+
+        if (head.n < TAR_BLOCK || *head.p == '\0')
+                return false;
+        for (size_t i = 0; i < TAR_BLOCK; i++)
+                sum += i >= TAR_SUM && i < TAR_SUM + TAR_SUM_BYTES ? ' ' : (unsigned char)head.p[i];
+        for (size_t i = TAR_SUM; i < TAR_SUM + TAR_SUM_BYTES; i++) {
+                if (head.p[i] >= '0' && head.p[i] <= '7') {
+                        said = said * 8 + (unsigned long)(head.p[i] - '0');
+                        digits = true;
+                } else if (digits || head.p[i] != ' ')
+                        break;
+        }
+        return digits && sum == said;
+}
+
+static bool is_zip(struct str head)
+{
+        return str_starts(head, STR("PK\3\4")) || str_starts(head, STR("PK\5\6")) || str_starts(head, STR("PK\7\10PK\3\4"));
+}
+
+static bool is_zstd(struct str head)
+{
+        bool skippable = head.n >= 4 && (head.p[0] & 0xf0) == 0x50 && str_starts(str_from(head, 1), STR("\x2a\x4d\x18"));
+
+        return skippable || str_starts(head, STR("\x28\xb5\x2f\xfd"));
+}
+
+static bool is_bzip2(struct str head)
+{
+        struct str first = str_from(head, 4);
+
+        return str_starts(head, STR("BZh")) && head.n >= 10 &&
+               (str_starts(first, STR("1AY&SY")) || str_starts(first, STR("\x17\x72\x45\x38\x50\x90")));
+}
+
+enum unpack_kind unpack_kind_of(struct str head)
+{
+        if (str_starts(head, STR("\x1f\x8b\x08")))
+                return UNPACK_GZIP;
+        if (str_starts(head, STR("\xfd" "7zXZ\0")))
+                return UNPACK_XZ;
+        if (is_zstd(head))
+                return UNPACK_ZSTD;
+        if (is_bzip2(head))
+                return UNPACK_BZIP2;
+        if (is_zip(head))
+                return UNPACK_ZIP;
+        if (str_starts(head, STR("7z\xbc\xaf\x27\x1c")))
+                return UNPACK_7Z;
+        return is_tar(head) ? UNPACK_TAR : UNPACK_NONE;
+}
+
+bool unpack_is_compressed(enum unpack_kind kind)
+{
+        return kind >= UNPACK_GZIP && kind <= UNPACK_BZIP2;
+}
+
+/* ---- the input, as the library asks for it ---- */
+
+static la_ssize_t on_read(struct archive *lib, void *ctx, const void **block)
+{
+        struct unpack *u = ctx;
+        const char *p = NULL;
+        ssize_t got = u->in.read(u->in.ctx, &p, &u->failed);
+
+        *block = p;
+        if (got < 0) {
+                archive_set_error(lib, EIO, "%s", u->failed.text);
+                return ARCHIVE_FATAL;
+        }
+        u->at += (uint64_t)got;
+        return (la_ssize_t)got;
+}
+
+static la_int64_t on_skip(struct archive *lib, void *ctx, la_int64_t n)
+{
+        struct unpack *u = ctx;
+        uint64_t left = u->at < u->in.size ? u->in.size - u->at : 0;
+
+        (void)lib;
+        if (n < 0)
+                return 0;
+        if ((uint64_t)n > left)
+                n = (la_int64_t)left;
+        u->at += (uint64_t)n;
+        u->in.seek(u->in.ctx, u->at);
+        return n;
+}
+
+static la_int64_t on_seek(struct archive *lib, void *ctx, la_int64_t to, int whence)
+{
+        struct unpack *u = ctx;
+        la_int64_t size = (la_int64_t)u->in.size, from = 0;
+
+        (void)lib;
+        if (whence != SEEK_SET)
+                from = whence == SEEK_CUR ? (la_int64_t)u->at : size;
+        if (to < -from || to > size - from)
+                return ARCHIVE_FATAL;
+        u->at = (uint64_t)(from + to);
+        u->in.seek(u->in.ctx, u->at);
+        return from + to;
+}
+
+/* ---- */
+
+static bool failed(struct unpack *u, int status, struct err *e)
+{
+        const char *why = archive_error_string(u->lib);
+
+        u->broken |= status == ARCHIVE_FATAL;
+        if (archive_errno(u->lib) == ENOMEM)
+                return err_set(e, ERR_LIMIT, "it needs more memory to unpack than it can have"); /* its own demand: a dictionary */
+        if (u->failed.code != ERR_NONE) {
+                *e = u->failed;
+                return false;
+        }
+        return err_set(e, ERR_IO, "it is damaged or cut off: %s", why ? why : "no reason is known");
+}
+
+/* Only the filter that the first bytes show, and only where the library decodes it itself (it warns when it would start a program). An
+ * appended one (archive_read_append_filter) would not do: damage in its first block is then taken for emptiness. */
+static bool choose_filter(struct unpack *u)
+{
+        static int (*const filters[])(struct archive *) = {
+                [UNPACK_GZIP] = archive_read_support_filter_gzip, [UNPACK_XZ] = archive_read_support_filter_xz,
+                [UNPACK_ZSTD] = archive_read_support_filter_zstd, [UNPACK_BZIP2] = archive_read_support_filter_bzip2,
+        };
+
+        return filters[u->kind](u->lib) == ARCHIVE_OK && archive_read_support_format_raw(u->lib) == ARCHIVE_OK &&
+               archive_read_support_format_empty(u->lib) == ARCHIVE_OK && archive_read_support_format_tar(u->lib) == ARCHIVE_OK &&
+               archive_read_support_format_zip(u->lib) == ARCHIVE_OK;
+}
+
+static bool choose_format(struct unpack *u)
+{
+        if (unpack_is_compressed(u->kind))
+                return choose_filter(u);
+        if (u->kind == UNPACK_ZIP)
+                return archive_read_support_format_zip(u->lib) == ARCHIVE_OK;
+        if (u->kind == UNPACK_7Z)
+                return archive_read_support_format_7zip(u->lib) == ARCHIVE_OK;
+        return archive_read_support_format_tar(u->lib) == ARCHIVE_OK;
+}
+
+static bool start(struct unpack *u, struct err *e)
+{
+        int status;
+
+        if (!(u->lib = archive_read_new()) || !(u->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0)))
+                return err_nomem(e);
+        if (!choose_format(u))
+                return failed(u, ARCHIVE_FATAL, e);
+        archive_read_set_callback_data(u->lib, u);
+        archive_read_set_read_callback(u->lib, on_read);
+        if (u->in.seek) {
+                archive_read_set_skip_callback(u->lib, on_skip);
+                archive_read_set_seek_callback(u->lib, on_seek);
+        }
+        status = archive_read_open1(u->lib);
+        return status >= ARCHIVE_WARN || failed(u, ARCHIVE_FATAL, e);
+}
+
+struct unpack *unpack_open(const struct unpack_input *in, enum unpack_kind kind, struct err *e)
+{
+        struct unpack *u = mem_zero(sizeof *u);
+
+        if (!u) {
+                err_nomem(e);
+                return NULL;
+        }
+        u->in = *in;
+        u->kind = kind;
+        if (start(u, e))
+                return u;
+        unpack_close(u);
+        return NULL;
+}
+
+void unpack_close(struct unpack *u)
+{
+        if (!u)
+                return;
+        if (u->lib)
+                archive_read_free(u->lib);
+        if (u->locale)
+                freelocale(u->locale);
+        mem_free(u);
+}
+
+static void describe(struct unpack *u, struct archive_entry *entry, struct unpack_member *out)
+{
+        const char *name = archive_entry_pathname(entry);
+
+        out->name = archive_format(u->lib) == ARCHIVE_FORMAT_RAW ? STR_NONE : str_of(name ? name : "");
+        out->time = archive_entry_mtime_is_set(entry) ? (int64_t)archive_entry_mtime(entry) : 0;
+        out->encrypted = archive_entry_is_encrypted(entry);
+        out->kind = MEMBER_OTHER;
+        if (archive_entry_filetype(entry) == AE_IFDIR)
+                out->kind = MEMBER_DIRECTORY;
+        else if (archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry))
+                out->kind = MEMBER_FILE;
+}
+
+bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e)
+{
+        struct archive_entry *entry;
+        locale_t before = uselocale(u->locale);
+        int status;
+
+        *out = (struct unpack_member){ .name = STR_NONE };
+        do
+                status = archive_read_next_header(u->lib, &entry);
+        while (status == ARCHIVE_RETRY);
+        if (status == ARCHIVE_OK || status == ARCHIVE_WARN)
+                describe(u, entry, out);
+        uselocale(before);
+        out->end = status == ARCHIVE_EOF;
+        if (status < ARCHIVE_WARN)
+                return failed(u, ARCHIVE_FATAL, e);
+        if (archive_filter_count(u->lib) > 2) { /* the library itself counts as one; it would go 25 deep */
+                u->broken = true;
+                return err_set(e, ERR_LIMIT, "it is compressed more than once; unpack it first");
+        }
+        return true;
+}
+
+ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e)
+{
+        la_ssize_t got;
+
+        do
+                got = archive_read_data(u->lib, p, n);
+        while (got == ARCHIVE_RETRY);
+        if (got >= 0)
+                return (ssize_t)got;
+        failed(u, (int)got, e);
+        return -1;
+}
+
+bool unpack_broken(const struct unpack *u)
+{
+        return u->broken;
+}
+
+bool unpack_input_failed(const struct unpack *u)
+{
+        return u->failed.code != ERR_NONE;
+}
+
+bool unpack_is_locked(const struct unpack *u)
+{
+        return archive_read_has_encrypted_entries(u->lib) == 1;
+}

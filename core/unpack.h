@@ -1,0 +1,57 @@
+/* Members of an archive, one after the other, as streams: zip, tar and 7z, and what is compressed by gzip, xz, zstd or bzip2 (a tar or
+ * zip in it counts as packed once). libarchive, its formats and filters narrowed to the one that the first bytes show; no program is ever
+ * started. What a member is called is only a name: nothing here opens, writes or links a file. */
+#ifndef CORE_UNPACK_H
+#define CORE_UNPACK_H
+
+#include <sys/types.h>
+
+#include "core/err.h"
+#include "core/str.h"
+
+enum unpack_kind {
+        UNPACK_NONE, UNPACK_GZIP, UNPACK_XZ, UNPACK_ZSTD, UNPACK_BZIP2, UNPACK_ZIP, UNPACK_TAR, UNPACK_7Z,
+};
+
+enum { UNPACK_HEAD = 512 }; /* so many first bytes show the kind: a tar's header has no less */
+
+enum unpack_kind unpack_kind_of(struct str head);
+/* Compressed, and perhaps packed below that: read from the front to the end. The others are read by offset. */
+bool unpack_is_compressed(enum unpack_kind kind);
+
+/* The bytes of the archive, as the caller has them. */
+struct unpack_input {
+        /* The next block, good until the next call; its length, 0 at the end, -1 on failure. */
+        ssize_t (*read)(void *ctx, const char **block, struct err *e);
+        /* What is read next comes from this offset; NULL where only reading forward is possible. */
+        void (*seek)(void *ctx, uint64_t to);
+        uint64_t size; /* with seek */
+        void *ctx;
+};
+
+struct unpack;
+
+struct unpack_member {
+        struct str name;     /* the bytes that stand there, in UTF-8 only where the archive says so; {NULL,0} for what is compressed and
+                              * not packed. Good until the next */
+        int64_t time;        /* 0: unknown */
+        enum { MEMBER_FILE, MEMBER_DIRECTORY, MEMBER_OTHER } kind; /* other: links, devices */
+        bool encrypted;
+        bool end;            /* there is none any more, and the rest says nothing */
+};
+
+struct unpack *unpack_open(const struct unpack_input *in, enum unpack_kind kind, struct err *e) MUST_CHECK;
+/* False when the archive can't be read on: ERR_IO (damaged), ERR_LIMIT (compressed more than once), ERR_NOMEM, or what reading the input
+ * said. */
+bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e) MUST_CHECK;
+/* Decoded bytes of the current member; 0 at its end; -1 when it is damaged. */
+ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e) MUST_CHECK;
+/* After a failure to read: nothing more can be. Otherwise the member alone is damaged. */
+bool unpack_broken(const struct unpack *u);
+/* It failed because reading the input failed: no fault of the archive. */
+bool unpack_input_failed(const struct unpack *u);
+/* The list of members itself is encrypted. */
+bool unpack_is_locked(const struct unpack *u);
+void unpack_close(struct unpack *u); /* may be NULL */
+
+#endif
