@@ -46,6 +46,7 @@ enum mark_state {
         MARK_SEEN = 1,    /* settled */
         MARK_HELD,        /* its bytes lie in the spool; to be tried again */
         MARK_QUARANTINED, /* held, and not tried again until the script changes or --failed asks */
+        MARK_REFUSED,     /* its server does not give it; attempts counts how often it said so */
 };
 struct mark {
         int64_t id, account;
@@ -62,6 +63,7 @@ struct mark {
         uint8_t script_hash[DIGEST_SIZE];
         struct str reason;              /* why it is held: one sentence */
         struct str spool;               /* file below the spool; empty when settled */
+        int64_t next_try;               /* refused: not asked for before; INT64_MAX: never again, unless somebody requeues it */
         struct str origin;              /* what a held message needs to come back as it was: key=value lines */
 };
 /* *found tells. By UID; by content within the account. */
@@ -75,7 +77,7 @@ bool ledger_mark_put(struct ledger *l, const struct mark *m, struct err *e) MUST
 bool ledger_mark_seen_now(struct ledger *l, const int64_t *ids, size_t n, int64_t now, struct err *e) MUST_CHECK; /* last_seen */
 bool ledger_mark_deleted(struct ledger *l, const int64_t *ids, size_t n, struct err *e) MUST_CHECK;
 bool ledger_mark_forget(struct ledger *l, int64_t id, struct err *e) MUST_CHECK;
-/* Forgets settled marks not seen since `before`. */
+/* Forgets marks without bytes in the spool (settled, refused) not seen since `before`. */
 bool ledger_marks_age(struct ledger *l, int64_t account, int64_t before, struct err *e) MUST_CHECK;
 /* account 0: all. states: bit (1 << mark_state). Called for each in the order they were first seen; f returns false to end. */
 bool ledger_marks(struct ledger *l, int64_t account, unsigned states, bool (*f)(void *ctx, const struct mark *m), void *ctx,

@@ -102,7 +102,7 @@ bool ledger_accounts(struct ledger *l, bool (*f)(void *ctx, const struct ledger_
 
 #define MARK_COLUMNS \
         "id, account, uid, occurrence, state, header_hash, content_hash, size, first_seen, last_seen, deleted, leave, leave_age, " \
-        "attempts, script_hash, reason, spool, origin"
+        "attempts, script_hash, reason, spool, origin, next_try"
 
 static void read_mark(struct query *q, void *item, struct arena *a)
 {
@@ -131,6 +131,7 @@ static void read_mark(struct query *q, void *item, struct arena *a)
         m->reason = query_get(q, a);
         m->spool = query_get(q, a);
         m->origin = query_get(q, a);
+        m->next_try = query_get_int(q);
 }
 
 static bool one_mark(struct query *q, struct mark *out, bool *found, struct arena *a)
@@ -197,6 +198,7 @@ static void bind_mark(struct query *q, const struct mark *m)
         query_bytes(q, m->reason);
         query_bytes(q, m->spool);
         query_bytes(q, m->origin);
+        query_int(q, m->next_try);
 }
 
 bool ledger_mark_put(struct ledger *l, const struct mark *m, struct err *e)
@@ -205,11 +207,11 @@ bool ledger_mark_put(struct ledger *l, const struct mark *m, struct err *e)
 
         query_open(&q, l, "writing a mark",
                    "INSERT INTO mark (account, uid, occurrence, state, header_hash, content_hash, size, first_seen, last_seen, deleted,"
-                   " leave, leave_age, attempts, script_hash, reason, spool, origin)"
-                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
+                   " leave, leave_age, attempts, script_hash, reason, spool, origin, next_try)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
                    " ON CONFLICT (account, uid, occurrence) DO UPDATE SET state = ?4, header_hash = ?5, content_hash = ?6, size = ?7,"
                    " last_seen = ?9, deleted = ?10, leave = ?11, leave_age = ?12, attempts = ?13, script_hash = ?14, reason = ?15,"
-                   " spool = ?16, origin = ?17", e);
+                   " spool = ?16, origin = ?17, next_try = ?18", e);
         bind_mark(&q, m);
         return query_run(&q);
 }
@@ -270,7 +272,7 @@ bool ledger_marks_age(struct ledger *l, int64_t account, int64_t before, struct 
 {
         struct query q;
 
-        query_open(&q, l, "forgetting old marks", "DELETE FROM mark WHERE account = ? AND state = 1 AND last_seen < ?", e);
+        query_open(&q, l, "forgetting old marks", "DELETE FROM mark WHERE account = ? AND state IN (1, 4) AND last_seen < ?", e);
         query_int(&q, account);
         query_int(&q, before);
         return query_run(&q);

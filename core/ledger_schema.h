@@ -41,6 +41,7 @@ static const char *const ledger_schema[] = {
         " store BLOB NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, expires INTEGER NOT NULL, PRIMARY KEY (store, key))"
         " WITHOUT ROWID;"
         "CREATE INDEX store_expires ON store (expires) WHERE expires > 0;",
+        "ALTER TABLE mark ADD COLUMN next_try INTEGER NOT NULL DEFAULT 0;",
 };
 
 enum { LEDGER_SCHEMA = sizeof ledger_schema / sizeof *ledger_schema };

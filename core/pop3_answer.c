@@ -235,8 +235,7 @@ static bool retr_answer(struct fetch *f, const struct reply *r, struct message *
         bool ok;
 
         if (!r->ok) {
-                fetch_trouble(f, m, pop3_refusal_code(r->text, ERR_TEMP), "RETR: the server said \"%.*s\"",
-                              STR_FMT(str_first(r->text, SAID_MAX)));
+                fetch_refused(f, m, r->text);
                 f->asked--;
                 land(f);
                 return true;

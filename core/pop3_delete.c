@@ -196,6 +196,7 @@ static bool say_goodbye(struct fetch *f, struct err *e)
         if (f->moved_known > 0)
                 log_warn("%.*s: the server has given its messages new UIDs; %llu were recognised and not fetched again", STR_FMT(f->s.name),
                          (unsigned long long)f->moved_known);
+        fetch_note_refusals(f);
         if (f->differ >= 4 && f->differ > f->agree)
                 fetch_learn(f, sizes_differ_flag);
         ok = ok && forget_old(f, e);

@@ -90,6 +90,12 @@ struct row_queue {
         size_t head, n, room;
 };
 
+struct refusal {
+        uint32_t mail;
+        struct str said;
+};
+enum { REFUSALS_KEPT = 64 };
+
 enum {
         WINDOW_COMMANDS = 2048,     /* 20,000 small messages, 20 ms away: 4.3 s with 256, 2.4 with 512, 1.5 with 1,024, 1.1 with this */
         WINDOW_BYTES = 8 << 20,
@@ -131,6 +137,8 @@ struct fetch {
         uint64_t given;             /* handed out */
         unsigned agree, differ;     /* sizes that the server said against bytes that came */
         uint64_t exact, inexact;    /* the same, to the byte */
+        struct refusal refused[REFUSALS_KEPT];
+        size_t refusals;            /* all of them */
         uint64_t troubles;          /* messages that could not be had */
         struct err trouble;         /* the first of them */
 };
@@ -171,6 +179,11 @@ void fetch_doubt(struct fetch *f);
 bool fetch_doubt_given(struct fetch *f, const uint8_t content[DIGEST_SIZE], struct err *e) MUST_CHECK;
 /* The doubt about m is over: under its UID stands this content. True if that was handed out. */
 bool fetch_doubt_ends(struct fetch *f, struct mail *m, const uint8_t content[DIGEST_SIZE]);
+
+/* pop3_refusal.c: messages that the server lists and does not give. */
+void fetch_refused(struct fetch *f, struct mail *m, struct str said); /* now */
+void fetch_note_refusals(struct fetch *f); /* the run is over: they are counted in the ledger */
+void fetch_refused_before(struct fetch *f, struct mail *m, const struct mark *k); /* by an earlier run: asked for again, or left alone */
 
 /* pop3_body.c: one multi-line answer. */
 struct body {

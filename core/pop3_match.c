@@ -53,6 +53,10 @@ static enum mail_state known_state(const struct fetch *f, const struct mail *m, 
 
 static bool apply_mark(struct fetch *f, struct mail *m, const struct mark *k, struct err *e)
 {
+        if (k->state == MARK_REFUSED) {
+                fetch_refused_before(f, m, k);
+                return true;
+        }
         m->mark = k->id;
         m->first_seen = k->first_seen;
         m->leave = (uint8_t)k->leave; /* the two enums agree, see pop3_source.c */

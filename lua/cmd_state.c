@@ -16,7 +16,7 @@
 
 enum {
         SEEN = 1u << MARK_SEEN,
-        KEPT = 1u << MARK_HELD | 1u << MARK_QUARANTINED,
+        KEPT = 1u << MARK_HELD | 1u << MARK_QUARANTINED | 1u << MARK_REFUSED,
 };
 
 struct listing {
@@ -108,12 +108,21 @@ static bool list_accounts(struct listing *l, struct err *e)
 
 /* ---- held messages ---- */
 
+static const char *state_word(const struct mark *m)
+{
+        switch (m->state) {
+        case MARK_HELD: return "held";
+        case MARK_QUARANTINED: return "quarantined";
+        case MARK_REFUSED: return m->next_try == INT64_MAX ? "given up" : "refused";
+        default: return "seen";
+        }
+}
+
 static void print_mark(const struct listing *l, const struct mark *m)
 {
         char when[32];
 
-        printf("%5" PRId64 "  %-11s  %s  ", m->id, m->state == MARK_HELD ? "held" : m->state == MARK_QUARANTINED ? "quarantined" : "seen",
-               cli_date(m->first_seen, when));
+        printf("%5" PRId64 "  %-11s  %s  ", m->id, state_word(m), cli_date(m->first_seen, when));
         cli_print(stdout, account_name(l, m->account));
         fputs("  ", stdout);
         cli_print(stdout, m->uid);
@@ -126,7 +135,7 @@ static void json_mark(const struct listing *l, const struct mark *m)
 {
         struct buf b = BUF_INIT;
 
-        buf_printf(&b, "{\"id\":%" PRId64 ",\"state\":\"%s\",\"account\":", m->id, m->state == MARK_QUARANTINED ? "quarantined" : "held");
+        buf_printf(&b, "{\"id\":%" PRId64 ",\"state\":\"%s\",\"account\":", m->id, state_word(m));
         json_string(&b, account_name(l, m->account));
         buf_add_str(&b, STR(",\"uid\":"));
         json_string(&b, m->uid);
@@ -188,8 +197,11 @@ static bool show(struct listing *l, struct err *e)
 {
         char block[65536];
         ssize_t n;
-        int fd = staging_spool_open(l->ledger, l->mark.spool, e);
+        int fd;
 
+        if (l->mark.state == MARK_REFUSED)
+                return err_set(e, ERR_ABSENT, "the server did not give this message: %.*s", STR_FMT(l->mark.reason));
+        fd = staging_spool_open(l->ledger, l->mark.spool, e);
         if (fd < 0)
                 return err_in(e, "the message's bytes");
         fprintf(stderr, "mailmill: ");
@@ -214,8 +226,10 @@ static bool forget(struct listing *l, struct err *e)
 /* The next run tries it again as if it had never failed. */
 static bool requeue(struct listing *l, struct err *e)
 {
-        l->mark.state = MARK_HELD;
+        if (l->mark.state == MARK_QUARANTINED)
+                l->mark.state = MARK_HELD;
         l->mark.attempts = 0;
+        l->mark.next_try = 0;
         if (!ledger_mark_put(l->ledger, &l->mark, e))
                 return false;
         print_mark(l, &l->mark);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/ledger.h"
+#include "core/ledger_schema.h"
 #include "core/mem.h"
 #include "core/sys.h"
 
@@ -482,6 +483,28 @@ TEST(D06_newer_schema_is_refused)
         sqlite3_close(db);
         CHECK(!ledger_open(dir, false, &e) && e.code == ERR_USAGE && strstr(e.text, "newer"));
         CHECK(!ledger_open(dir, true, &e) && e.code == ERR_USAGE && strstr(e.text, "newer"));
+        gone();
+}
+
+TEST(D06_older_schema_is_brought_up_to_date)
+{
+        struct mark k = { .account = 1, .uid = STR("new"), .state = MARK_REFUSED, .attempts = 2, .reason = STR("why"), .next_try = 77 };
+        struct ledger *l;
+        bool found;
+        sqlite3 *db;
+
+        fresh();
+        CHECK(sqlite3_open(in("state.db"), &db) == SQLITE_OK && sqlite3_exec(db, ledger_schema[0], 0, 0, 0) == SQLITE_OK);
+        CHECK(sqlite3_exec(db, "PRAGMA user_version = 1; INSERT INTO mark VALUES (1, 1, x'6f6c64', 0, 1, NULL, NULL, 5, 6, 7, 0, 0, 0, 0,"
+                               " NULL, x'', x'', x'')", 0, 0, 0) == SQLITE_OK);
+        sqlite3_close(db);
+        CHECK(!ledger_open(dir, true, &e) && e.code == ERR_USAGE && strstr(e.text, "older"));
+        l = reopen(NULL, false);
+        NEED(l);
+        CHECK(ledger_mark_put(l, &k, &e));
+        CHECK(ledger_mark(l, 1, STR("new"), 0, &k, &found, a, &e) && found && k.next_try == 77 && k.state == MARK_REFUSED);
+        CHECK(ledger_mark(l, 1, STR("old"), 0, &k, &found, a, &e) && found && k.next_try == 0 && k.size == 5);
+        ledger_close(l);
         gone();
 }
 

@@ -320,6 +320,71 @@ TEST(P24_one_message_fails)
         }
 }
 
+/* SERVERS: asked for again after longer and longer times, given up after 5; the others come, and so does it once the server gives it. */
+TEST(P24_refused_again_and_again)
+{
+        static const int64_t wait[] = { 300, 1200, 4800, 19200 };
+        struct peer p = { .odd = retr_refused };
+        struct run_options r = { .leave = LEAVE_ALWAYS, .o.now = 1800000000 };
+        struct state s;
+        struct got g;
+        struct mark k;
+        bool found;
+
+        fill(&p);
+        NEED(state_open(&s) && peer_start(&p));
+        for (unsigned i = 1; i <= 5; i++) {
+                g = run_over(p.port, &s, &r);
+                CHECK(!g.ok && g.n == (i == 1 ? 3 : 0) && peer_count(&p, "RETR 2") == i);
+                give_back(&g);
+                g = run_over(p.port, &s, &r); /* too early: not asked for, and not forgotten */
+                CHECK(!g.ok && g.n == 0 && peer_count(&p, "RETR 2") == i);
+                CHECK(strstr(g.e.text, i < 5 ? "asked again in" : "given up"));
+                CHECK(ledger_mark(s.l, 1, STR("u2"), 0, &k, &found, s.a, &g.e) && found && k.state == MARK_REFUSED && k.attempts == i);
+                CHECK(str_find_str(k.reason, STR("can't")) < k.reason.n);
+                r.o.now += i < 5 ? wait[i - 1] : 86400 * 30;
+        }
+        g = run_over(p.port, &s, &r);
+        CHECK(!g.ok && peer_count(&p, "RETR 2") == 5);
+        r.o.again = true; /* asks for everything */
+        p.odd = NULL;
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && all_four(&g));
+        give_back(&g);
+        r.o.again = false;
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && g.n == 0);
+        peer_stop(&p);
+        state_close(&s);
+}
+
+/* A server that gives nothing at all: that is not held against the messages. */
+static int refuses_all(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") != 0)
+                return 0;
+        peer_say(p, "-ERR [SYS/TEMP] disk trouble\r\n");
+        return 1;
+}
+TEST(P24_a_server_in_trouble)
+{
+        struct peer p = { .odd = refuses_all };
+        struct run_options r = { .leave = LEAVE_ALWAYS };
+        struct state s;
+        struct got g;
+
+        fill(&p);
+        NEED(state_open(&s) && peer_start(&p));
+        g = run_over(p.port, &s, &r);
+        CHECK(!g.ok && g.n == 0 && peer_count(&p, "RETR") == 4);
+        p.odd = NULL;
+        g = run_over(p.port, &s, &r);
+        CHECK(g.ok && all_four(&g));
+        give_back(&g);
+        peer_stop(&p);
+        state_close(&s);
+}
+
 static struct got once(struct peer *p, struct state *s, const struct run_options *r)
 {
         struct got g = { 0 };
