@@ -76,6 +76,8 @@ void message_free(struct message *m)
         backing_unref(m->r.in);
         if (m->cids)
                 map_free(m->cids, NULL);
+        if (m->srcs)
+                map_free(m->srcs, NULL);
         buf_free(&m->kept_text);
         buf_free(&m->kept_content);
         buf_free(&m->head);

@@ -85,7 +85,7 @@ struct message {
         uint64_t whole_bytes;           /* of it, in one piece */
         uint64_t opened_bytes;          /* decoded so far: what the budget counts */
 
-        struct map *cids;               /* Content-IDs that the HTML shows */
+        struct map *cids, *srcs;        /* Content-IDs that the HTML refers to; what its src attributes say */
         struct str text, html;
         bool text_known, html_known;
         struct buf kept_text, kept_content; /* the last part's */
@@ -135,7 +135,7 @@ struct mime *message_structure(struct message *m, struct range r, const struct l
 /* The part behind p in document order, within that subtree; NULL at its end. */
 struct part *part_after(const struct part *p, const struct part *within);
 bool part_is_leaf(const struct part *p);
-/* Does the HTML of the message show this Content-ID? */
-bool message_shows(struct message *m, struct str id);
+/* Does the HTML of the message refer to this Content-ID, or show what has this Content-Location? */
+bool message_shows(struct message *m, struct str id, struct str location);
 
 #endif

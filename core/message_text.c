@@ -307,13 +307,38 @@ static bool note_cids(struct message *m, struct str html)
         }
 }
 
+/* src=value, in quotes or not: pages that came with their pictures name them by Content-Location (RFC 2557). */
+static bool note_srcs(struct message *m, struct str html)
+{
+        static char here;
+
+        for (;;) {
+                size_t at = str_find_str_nocase(html, STR("src="));
+                struct str s;
+                char quote;
+
+                if (at == html.n)
+                        return true;
+                html = s = str_from(html, at + 4);
+                quote = s.n && (s.p[0] == '"' || s.p[0] == '\'') ? s.p[0] : 0;
+                s = str_first(str_from(s, quote != 0), NAME_MAX_KEPT);
+                for (at = 0; at < s.n && (quote ? s.p[at] != quote : !ascii_is_space(s.p[at]) && s.p[at] != '>'); at++)
+                        ;
+                s = str_first(s, at);
+                if (s.n && s.n < NAME_MAX_KEPT && !str_starts_nocase(s, STR("cid:")) && !map_set(m->srcs, s, &here, NULL))
+                        return false;
+                html = str_from(html, at);
+        }
+}
+
 static void find_cids(struct message *m)
 {
         struct part **leaves;
         size_t n = message_open_leaves(m, &leaves), htmls = 0;
 
         m->cids = map_new();
-        if (!m->cids) {
+        m->srcs = map_new();
+        if (!m->cids || !m->srcs) {
                 message_nomem(m);
                 return;
         }
@@ -321,14 +346,17 @@ static void find_cids(struct message *m)
                 if (!str_eq(leaves[i]->mime->type, STR("text/html")))
                         continue;
                 htmls++;
-                if (!note_cids(m, part_text(leaves[i])))
+                if (!note_cids(m, part_text(leaves[i])) || !note_srcs(m, part_text(leaves[i])))
                         message_nomem(m);
         }
 }
 
-bool message_shows(struct message *m, struct str id)
+bool message_shows(struct message *m, struct str id, struct str location)
 {
+        location = str_trim(location);
+        if (!id.n && !location.n)
+                return false;
         if (!m->cids)
                 find_cids(m);
-        return m->cids && id.n && map_get(m->cids, id);
+        return (m->cids && id.n && map_get(m->cids, id)) || (m->srcs && location.n && map_get(m->srcs, location));
 }

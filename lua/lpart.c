@@ -325,7 +325,9 @@ static const luaL_Reg fields[] = {
          * Whether a person would call it a file that someone sent. */
         { "attached", get_attached },
         /*** part.reason -> string
-         * Why part.attached is what it is. */
+         * Why part.attached is what it is. Attached: "declared an attachment", "named", "not text", "photo shown by the html", "sent in a
+         * wrapper", "in an archive". Not: "text", "alternative", "piece of the text", "shown by the html", "small picture of the text", "signature", "report",
+         * "layout", "resource fork", "kept elsewhere", "left by a file manager", "encrypted in its archive", "empty", "container". */
         { "reason", get_reason },
         /*** part.member -> string or nil
          * Where a member lies in its archive, as it is called there ("docs/a.pdf"); part.name is the last component of it. Never a path to trust.

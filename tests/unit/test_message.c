@@ -238,8 +238,9 @@ TEST(attached)
         check_attached(__LINE__, "Content-Type: text/plain\nContent-Disposition: attachment", true, "declared an attachment");
         check_attached(__LINE__, "Content-Type: image/png; name=logo.png\nContent-ID: <logo@x>\nContent-Disposition: attachment", false,
                        "shown by the html");
-        check_attached(__LINE__, "Content-Type: image/png; name=a.png\nContent-ID: <other@x>", true, "named");
-        check_attached(__LINE__, "Content-Type: application/pgp-signature; name=s.asc", false, "signature");
+        check_attached(__LINE__, "Content-Type: image/png; name=a.png\nContent-ID: <other@x>\nContent-Disposition: attachment", true,
+                       "declared an attachment");
+        check_attached(__LINE__, "Content-Type: application/pgp-signature; name=signature.asc", false, "signature");
         check_attached(__LINE__, "Content-Type: message/delivery-status", false, "report");
         check_attached(__LINE__, "Content-Type: text/plain", false, "text");
         check_attached(__LINE__, "Content-Type: text/csv", true, "not text");
