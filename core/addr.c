@@ -272,13 +272,22 @@ static struct str unquoted(struct reader *r, struct str s)
         return i == s.n - 1 ? str_make(out, n) : STR_NONE;
 }
 
+/* RFC 2047 5: "an 'encoded-word' MUST NOT appear in any portion of an 'addr-spec'". Its characters could be one's, but a reader that
+ * decoded it would see another address. */
+static bool has_word(struct str spec)
+{
+        size_t start = str_find_str(spec, STR("=?"));
+
+        return start < spec.n && str_find_str(str_from(spec, start + 2), STR("?=")) < spec.n - start - 2;
+}
+
 /* Where the local part ends: the last '@', for one may stand in quotes. */
 static bool split_spec(struct reader *r, struct addr *o, struct str spec)
 {
         size_t at = str_rfind(spec, '@');
         struct str local = str_first(spec, at), bare;
 
-        if (at == spec.n || !is_domain(str_from(spec, at + 1)) || !utf8_valid(spec))
+        if (at == spec.n || !is_domain(str_from(spec, at + 1)) || !utf8_valid(spec) || has_word(spec))
                 return false;
         bare = is_dot_atom(local) ? local : unquoted(r, local);
         if (!bare.p)

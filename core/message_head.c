@@ -213,10 +213,8 @@ static struct addr *parse_addresses(struct message *m, struct str raw)
         unsigned defects = 0;
         struct addr *first;
 
-        if (raw.n > m->lim.header_field) {
+        if (raw.n > m->lim.header_field) /* addr_parse cuts it, where an address ends */
                 message_add_defect(m, "limit.header");
-                raw.n = m->lim.header_field;
-        }
         first = addr_parse(raw, &m->lim, &defects, m->a);
         if (defects & ADDR_SYNTAX)
                 message_add_defect(m, "syntax.address");

@@ -261,7 +261,8 @@ static bool cross_boundary(struct mime_parser *p, struct mime *m, bool closing, 
 }
 
 /* Could this be the first line of a header? A name and a colon, or the From_ line of an mbox before a message; blanks before and
- * after the name are forgiven (header_split flags them). Anything else there means that somebody forgot the header. */
+ * after the name are forgiven (header_split flags them), and a message may begin with the rest of a field that was cut off. Anything
+ * else there means that somebody forgot the header. */
 static bool begins_header(struct str line, bool message)
 {
         size_t i = 0;
@@ -270,7 +271,7 @@ static bool begins_header(struct str line, bool message)
                 return true;
         while (i < line.n && ascii_is_blank(line.p[i]))
                 i++;
-        if (i == line.n || line.p[i] == ':')
+        if (i == line.n || line.p[i] == ':' || (message && i > 0))
                 return i < line.n || i > 0;
         for (size_t end = i + NAME_MAX_BYTES; i < line.n && i < end; i++)
                 if (line.p[i] == ':' || ascii_is_blank(line.p[i]) || (line.p[i] < ' ' && line.p[i] > 0))

@@ -608,6 +608,50 @@ def terminal(c):
     has(text.decode(), "\\x1b[31m")
 
 
+def H09_words_with_controls(c):
+    """What words decode to stays text: in a header that is written, in a forward, on a terminal; the raw bytes are at hand."""
+    word = "=?utf-8?q?hi=0D=0ABcc:_evil@example.com=0D=0A=0D=0Abody=00=1B[2J=C2=9B=E2=80=AE?="
+    c.script("From: %s <a@example.com>\nTo: b@example.org\nSubject: %s\nDate: Mon, 2 Nov 2026 10:12:40 +0100\n\ntext\n" % (word, word), "a.eml")
+    s = c.script('mail.root "out"\nmail.smarthost { host = "127.0.0.1", port = 9, from = "me@example.org" }\nmail.on_message(function(m)\n'
+                 'assert(not (m.subject .. m.from_name):find "[%z\\1-\\31\\127]", "a control character")\n'
+                 'assert(m.raw:find("=0D=0ABcc", 1, true))\n'
+                 'm:deliver("F", { headers = { ["X-Copy"] = m.subject } }) m:forward "z@example.org"\nend)')
+    c.run(s, c.d + "/a.eml")
+    copy = open(c.d + "/" + [f for f in c.files("out/F") if "/new/" in f or "/cur/" in f][0]).read()
+    head = copy.partition("\n\n")[0]
+    same([line.split(":")[0] for line in head.splitlines() if line[:1] not in " \t"], ["From", "To", "Subject", "Date", "X-Copy"], "fields of the copy")
+    has(c.events("outbox")[0]["subject"], "hi Bcc: evil@example.com")
+    text = at_terminal(c, "-e", "print(m.subject, m.from_name)", c.d + "/a.eml")
+    same([b for b in (b"\x1b", b"\xc2\x9b", b"\xe2\x80\xae", b"\0") if b in text], [], "what reached the terminal")
+
+
+def H13_message_ids(c):
+    """One Message-ID on two messages: both are handled; as a file name it stays in its directory."""
+    for i, ident in enumerate(["<same@x>", "<same@x>", "<../../../../etc/evil>", "<%s>" % ("x" * 100000), "<a\x01b\x1b[2J@x>", "", None]):
+        field = "" if ident is None else "Message-ID: %s\n" % ident
+        c.script("From: a@example.com\n%sSubject: %d\n\nx\n" % (field, i), "in/%d.eml" % i)
+    s = c.script('mail.root "out"\nmail.on_message(function(m)\n'
+                 'if not mail.seen(m) then m:save "d/{message_id|none}.eml" end\nend)')
+    c.run(s, c.d + "/in")
+    files = c.files("out")
+    same(len(files), 7, "files saved: %s" % files)
+    same({os.path.dirname(f) for f in files}, {"out/d"}, "where they are")
+    same([f for f in files if len(os.path.basename(f).encode()) > 200 or os.path.basename(f)[0] in ".-"], [], "names that are none")
+
+
+def H14_received_in_a_circle(c):
+    """A message that has come through more servers than the limit is not sent on."""
+    c.script("Received: from a by b; Mon, 2 Nov 2026 10:12:40 +0100\n" * 1000 + "From: a@example.com\n\nx\n", "many.eml")
+    c.script("Received: from a by b; Mon, 2 Nov 2026 10:12:40 +0100\n" * 50 + "From: a@example.com\n\nx\n", "fifty.eml")
+    for verb in ("m:forward 'z@example.org'", "m:redirect 'z@example.org'"):
+        s = c.script('mail.smarthost { host = "127.0.0.1", port = 9, from = "me@example.org" }\nmail.on_message(function(m) %s end)' % verb)
+        c.run("--state", c.d + "/" + verb[2:7], s, c.d + "/many.eml", code=75)
+        has(c.err, "1000 Received fields", "seems to run in a circle")
+        c.run("--state", c.d + "/fifty" + verb[2:7], s, c.d + "/fifty.eml")
+    c.run("-e", "print(m.defects['received.loop'])", c.d + "/many.eml")
+    same(c.out, "true\n", "the defect")
+
+
 def progress(c):
     """A run that takes its time shows a line for each source at a terminal, and nothing in a pipe."""
     s = c.script('mail.on_message(function(m) for p in m:parts() do p:pipe { "sleep", "1.3" } end end)')
@@ -634,7 +678,8 @@ def man_page(c):
 
 
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
-         held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, progress, demo, man_page]
+         held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
+         H13_message_ids, H14_received_in_a_circle, progress, demo, man_page]
 
 
 def main():
