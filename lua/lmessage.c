@@ -247,6 +247,8 @@ static void read_header(struct message *m)
                 message_addresses(m, str_of(names[i]));
         message_subject(m);
         message_date(m);
+        message_id(m);
+        message_received_count(m);
 }
 
 /* One table for the life of the box; what was found since it was last read is added. */
