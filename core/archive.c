@@ -9,7 +9,10 @@
 #include "core/mem.h"
 #include "core/sys.h"
 
-enum { LINES_MAX = 200 }; /* of a header that are searched for a known field */
+enum {
+        LINES_MAX = 200, /* of a header that are searched for a known field */
+        EMLX_LINE = 20,  /* digits of a length and blanks */
+};
 
 bool archive_init(struct archive *a, const struct source_ops *ops, struct str name, const struct limits *lim, const char *tmp_dir,
                   struct err *e)
@@ -21,6 +24,7 @@ bool archive_init(struct archive *a, const struct source_ops *ops, struct str na
         a->name = mem_dup(name.n ? name.p : "", name.n);
         a->tmp_dir = mem_dup(tmp_dir, strlen(tmp_dir));
         gather_init(&a->gather, &a->in, a->tmp_dir, lim->memory_message);
+        a->gather.message_max = lim->message;
         if (!a->name || !a->tmp_dir)
                 return err_nomem(e);
         a->base.name = str_make(a->name, name.n);
@@ -31,6 +35,7 @@ void archive_close(struct archive *a)
 {
         gather_close(&a->gather);
         slurp_close(&a->in);
+        unbundle_close(a->layer);
         mem_free(a->name);
         mem_free(a->tmp_dir);
         mem_free(a->place);
@@ -56,14 +61,58 @@ static struct message *make(struct archive *a, struct range r, struct origin *o,
         return m;
 }
 
-bool archive_give(struct archive *a, struct range r, struct origin *o, struct message **out, struct err *e)
+static bool too_large(struct archive *a, const struct origin *o)
 {
-        *out = make(a, r, o, e);
-        if (!*out)
+        a->unread++;
+        atomic_fetch_add(&a->base.skipped, 1);
+        log_warn("%.*s: the message at byte %llu is left out: its %llu bytes are more than the limit of %llu", STR_FMT(o->source),
+                 (unsigned long long)o->offset, (unsigned long long)a->gather.n, (unsigned long long)a->lim.message);
+        return true;
+}
+
+bool archive_give(struct archive *a, struct origin *o, struct message **out, struct err *e)
+{
+        struct range r;
+
+        *out = NULL;
+        if (gather_over(&a->gather))
+                return too_large(a, o);
+        if (!gather_end(&a->gather, &r, e) || !(*out = make(a, r, o, e)))
                 return false;
         a->number++;
         atomic_fetch_add(&a->base.done_messages, 1);
         return true;
+}
+
+bool archive_fill(struct archive *a, struct err *e)
+{
+        while (a->in.n < slurp_block && !a->in.eof)
+                if (!slurp_more(&a->in, 0, e))
+                        return false;
+        return true;
+}
+
+static ssize_t read_nothing(void *ctx, void *p, size_t n, struct err *e)
+{
+        (void)ctx, (void)p, (void)n, (void)e;
+        return 0;
+}
+
+bool archive_uncompress(struct archive *a, struct err *e)
+{
+        struct unpack_member m;
+
+        unbundle_close(a->layer);
+        a->layer = NULL;
+        if (!archive_fill(a, e))
+                return false;
+        if (!unbundle_is_compressed(str_make(a->in.p, a->in.n)))
+                return true;
+        if (!(a->layer = unbundle_open(&a->in, e)) || !unbundle_next(a->layer, &m, e))
+                return false;
+        if (!m.end && m.name.p)
+                return err_set(e, ERR_SYNTAX, "it is an archive where a message should be; unpack it first");
+        return slurp_open_reader(&a->in, m.end ? read_nothing : unbundle_read, a->layer, e);
 }
 
 static bool passed_over(struct archive *a, struct str path, const char *why)
@@ -102,7 +151,7 @@ bool archive_open_file(struct archive *a, int dir, struct str path, int64_t *tim
 
 bool archive_pass_over(struct archive *a, struct str path, const struct err *e)
 {
-        return (e->code == ERR_IO || e->code == ERR_ABSENT) && passed_over(a, path, e->text);
+        return (e->code == ERR_IO || e->code == ERR_ABSENT || e->code == ERR_SYNTAX || e->code == ERR_LIMIT) && passed_over(a, path, e->text);
 }
 
 char *archive_path(const struct archive *a, struct str path)
@@ -190,6 +239,17 @@ bool archive_finish(struct source *s, struct err *e)
                        (unsigned long long)a->unread, a->unread == 1 ? "y" : "ies", a->unread == 1 ? "was" : "were");
 }
 
+bool archive_finish_files(struct source *s, struct err *e)
+{
+        const struct archive *a = (const struct archive *)s;
+        uint64_t skipped = atomic_load(&s->skipped);
+
+        if (a->number == 0 && skipped > a->unread && !archive_stopped(a))
+                log_warn("%.*s: no message found: %llu file%s in it that %s no mail", STR_FMT(s->name), (unsigned long long)(skipped - a->unread),
+                         skipped - a->unread == 1 ? "" : "s", skipped - a->unread == 1 ? "is" : "are");
+        return archive_finish(s, e);
+}
+
 bool archive_begins_mbox(struct str head, size_t *at)
 {
         struct str rest = head;
@@ -214,10 +274,24 @@ static bool is_known_field(struct str line)
         return false;
 }
 
+size_t archive_emlx_line(struct str head, uint64_t *length)
+{
+        struct str rest = head, line = str_take_line(&rest);
+
+        *length = UINT64_MAX;
+        if (rest.n == 0 || line.n > EMLX_LINE || !str_to_u64(str_trim_right(line), UINT64_MAX / 2, length))
+                return 0;
+        line = str_first(rest, str_find(rest, '\n'));
+        return is_known_field(line) || str_find(line, ':') < line.n ? head.n - rest.n : 0;
+}
+
 bool archive_is_mail(struct str head)
 {
+        uint64_t length;
+
         if (str_starts(head, STR("\xef\xbb\xbf")))
                 head = str_from(head, 3);
+        head = str_from(head, archive_emlx_line(head, &length));
         for (int i = 0; i < LINES_MAX && head.n > 0; i++) {
                 struct str line = str_take_line(&head);
 

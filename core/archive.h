@@ -5,6 +5,7 @@
 #include "core/buf.h"
 #include "core/gather.h"
 #include "core/source.h"
+#include "core/unbundle.h"
 
 struct archive {
         struct source base;
@@ -13,6 +14,7 @@ struct archive {
         char *tmp_dir;
         struct slurp in;
         struct gather gather;
+        struct unbundle *layer; /* between `in` and its file: a message that is compressed by itself */
         uint64_t number;     /* messages given so far */
         uint64_t unread;     /* entries that could not be read: finish fails because of them */
         struct archive *within; /* a file or a member that is itself an archive, while it is read */
@@ -24,8 +26,13 @@ struct archive {
 bool archive_init(struct archive *a, const struct source_ops *ops, struct str name, const struct limits *lim, const char *tmp_dir,
                   struct err *e) MUST_CHECK;
 void archive_close(struct archive *a);
-/* Makes the message of the range (whose reference it drops) and counts it. Whoever reads the source parses it. */
-bool archive_give(struct archive *a, struct range r, struct origin *o, struct message **out, struct err *e) MUST_CHECK;
+/* Makes the message of what has been gathered, and counts it. Whoever reads the source parses it. *out NULL: it is larger than
+ * limits.message, and has been left out with a warning. */
+bool archive_give(struct archive *a, struct origin *o, struct message **out, struct err *e) MUST_CHECK;
+/* Fills the first block of the input. */
+bool archive_fill(struct archive *a, struct err *e) MUST_CHECK;
+/* What is compressed as a whole becomes what it is without: so Dovecot's zlib plugin keeps the messages of a Maildir. */
+bool archive_uncompress(struct archive *a, struct err *e) MUST_CHECK;
 /* The regular file dir/path becomes the archive's input, its time goes into *time. Passed over: it cannot be read, or is no regular
  * file, which has been logged and counted. Gone: it is not there any more. False: nothing can be read any more. */
 enum archive_opened { FILE_OPEN, FILE_PASSED_OVER, FILE_GONE };
@@ -43,6 +50,8 @@ bool archive_stopped(const struct archive *a);
 /* For source_ops: an archive is only read. */
 void archive_settle(struct source *s, const struct outcome *o, size_t n);
 bool archive_finish(struct source *s, struct err *e);
+/* The same for what consists of files: says so when all that is in it is no mail. */
+bool archive_finish_files(struct source *s, struct err *e);
 
 /* Doors for an input whose beginning has been looked at. They own what is in *in, also when they fail. */
 struct source *mbox_from(struct slurp *in, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e) MUST_CHECK;
@@ -51,6 +60,9 @@ struct source *bundle_from(struct slurp *in, struct str name, const struct limit
 /* Whether a file that begins so is an mbox, or a message: by a From_ line that has a right shape, by a field that mail has. */
 bool archive_is_mbox(struct str head);
 bool archive_is_mail(struct str head);
+/* Apple Mail's .emlx: a line with the length of the message stands before it, and a property list behind. The bytes of that line, and
+ * the length; 0 when it begins otherwise. */
+size_t archive_emlx_line(struct str head, uint64_t *length);
 /* The letters behind ":2," in a Maildir file's name, sorted, each once. */
 struct str maildir_flags(struct str file, char out[27]);
 /* The name of the folder at path: ".Archive.2024" and "Archive/2024" are both Archive/2024. */

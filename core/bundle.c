@@ -1,17 +1,24 @@
 /* What is compressed or packed (see unbundle.h), as a source. A single compressed file is what it would be without: an mbox, or one
- * message. Of a zip or tar each member is an mbox, a message, or a file of a Maildir (in cur or new: flags and folder as there);
- * anything else is counted as skipped. Members come in their order. One that cannot be read (encrypted, damaged) or is no regular
- * file is left out with a warning, and the others go on. An archive within an archive is not opened. */
+ * message. Of a zip or tar each member is an mbox, a message, a file of a Maildir (in cur or new) or of an MH folder (named by a number):
+ * flags and folder as there; or it is compressed or packed in its turn, and opened, NEST_MAX deep. Anything else is counted as
+ * skipped. Members come in their order. One that cannot be read (encrypted, damaged) or is no regular file is left out with a
+ * warning, and the others go on. */
 #include "core/archive.h"
+#include "core/foreign.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "core/packedmh.h"
 #include "core/unbundle.h"
 
-enum { NAME_MAX_BYTES = 4095 }; /* of a member's path; Linux makes no longer one */
+enum {
+        NAME_MAX_BYTES = 4095, /* of a member's path; Linux makes no longer one */
+        NEST_MAX = 3,          /* an mbox.gz in a zip in a tar; nobody keeps mail deeper */
+};
 
 struct bundle {
         struct archive a;
         struct unbundle *u;
+        struct packedmh mh;
         bool any, ended;
         char *root;            /* the directory that the first member is, or lies in: a Maildir's folders are named below it */
         size_t root_n;
@@ -56,6 +63,20 @@ static bool note_root(struct bundle *b, struct str path, struct err *e)
         return true;
 }
 
+static struct str below_root(const struct bundle *b, struct str dir)
+{
+        if (b->root_n && str_starts(dir, str_make(b->root, b->root_n)) && (dir.n == b->root_n || dir.p[b->root_n] == '/'))
+                return str_from(dir, b->root_n + (dir.n > b->root_n));
+        return dir;
+}
+
+static struct str file_of(struct str path)
+{
+        size_t slash = str_rfind(path, '/');
+
+        return slash == path.n ? path : str_from(path, slash + 1);
+}
+
 /* The directory that cur or new lies in, below the root; false when the path is none of a Maildir. */
 static bool maildir_path(const struct bundle *b, struct str path, struct str *folder)
 {
@@ -67,9 +88,7 @@ static bool maildir_path(const struct bundle *b, struct str path, struct str *fo
         if (!str_eq(last, STR("cur")) && !str_eq(last, STR("new")))
                 return false;
         dir = str_first(dir, up == dir.n ? 0 : up);
-        if (b->root_n && str_starts(dir, str_make(b->root, b->root_n)) && (dir.n == b->root_n || dir.p[b->root_n] == '/'))
-                dir = str_from(dir, b->root_n + 1);
-        *folder = dir;
+        *folder = below_root(b, dir);
         return true;
 }
 
@@ -88,32 +107,61 @@ static char *member_name(const struct bundle *b, struct str path)
         return p;
 }
 
+/* What a Maildir, or else an MH folder, says of the message by its place. */
+static bool note_place(const struct bundle *b, struct str path, struct origin *o, char flags[27], struct buf *folder, struct err *e)
+{
+        struct str file = file_of(path), dir = str_first(path, path.n - file.n);
+        const struct sequences *known = packedmh_find(&b->mh, dir);
+        uint64_t number;
+
+        if (maildir_path(b, path, &dir)) {
+                o->flags = maildir_flags(file, flags);
+                if (!maildir_folder(dir, folder, e))
+                        return false;
+                o->folder = buf_str(folder);
+        } else if (packedmh_is_number(file, &number)) {
+                if (known)
+                        o->flags = sequences_flags(known, number, flags);
+                o->folder = below_root(b, str_first(dir, dir.n - (dir.n > 0)));
+        }
+        return true;
+}
+
 static bool give_message(struct bundle *b, struct str name, struct str path, int64_t time, struct message **out, struct err *e)
 {
         struct origin o = { .source = name, .folder = STR(""), .uid = path, .time = time };
-        struct str file = str_from(path, str_rfind(path, '/') < path.n ? str_rfind(path, '/') + 1 : 0), dir;
         struct buf folder = BUF_INIT;
         char flags[27];
-        bool ok = true;
+        bool ok = (!path.p || note_place(b, path, &o, flags, &folder, e)) && eml_read(&b->a, &o, out, e);
 
-        if (path.p && maildir_path(b, path, &dir)) {
-                o.flags = maildir_flags(file, flags);
-                ok = maildir_folder(dir, &folder, e);
-                o.folder = buf_str(&folder);
-        }
-        ok = ok && eml_read(&b->a, &o, out, e);
         buf_free(&folder);
         return ok;
 }
 
-static bool fill(struct bundle *b, struct err *e)
+static bool enter_packed(struct bundle *b, struct str name, struct str path, struct err *e)
 {
-        struct slurp *in = &b->a.in;
+        struct source *s = bundle_from(&b->a.in, name, &b->a.lim, b->a.tmp_dir, e);
 
-        while (in->n < slurp_block && !in->eof)
-                if (!slurp_more(in, 0, e))
-                        return false;
-        return true;
+        if (s)
+                unbundle_within(((struct bundle *)s)->u, b->u);
+        return archive_enter(&b->a, s, path, e);
+}
+
+static unsigned nesting(const struct archive *a)
+{
+        unsigned n = 0;
+
+        for (; a; a = a->outer)
+                n++;
+        return n;
+}
+
+static bool in_mh_folder(const struct bundle *b, struct str path)
+{
+        struct str file = file_of(path);
+        uint64_t number;
+
+        return packedmh_is_number(file, &number) && packedmh_find(&b->mh, str_first(path, path.n - file.n));
 }
 
 /* A member whose first block is there. path {NULL,0}: a single compressed file, which is something in any case. */
@@ -123,14 +171,19 @@ static bool read_open(struct bundle *b, struct str name, struct str path, int64_
         size_t at;
 
         if (path.p && maildir_path(b, path, &dir))
-                return give_message(b, name, path, time, out, e);
+                return archive_uncompress(&b->a, e) && give_message(b, name, path, time, out, e);
         if (!path.p && unbundle_is(head))
                 return err_set(e, ERR_LIMIT, "it is packed or compressed more than once; unpack it first");
+        if (path.p && unbundle_is(head) && !str_ends_nocase(path, STR(".eml")))
+                return nesting(&b->a) < NEST_MAX ? enter_packed(b, name, path, e)
+                                                 : err_set(e, ERR_LIMIT, "archives nest too deep; unpack it first");
         if (path.p ? archive_is_mbox(head) : archive_begins_mbox(head, &at) || head.n == 0)
                 return archive_enter(&b->a, mbox_from(&b->a.in, name, &b->a.lim, b->a.tmp_dir, e), path, e);
-        if (!path.p || str_ends_nocase(path, STR(".eml")) || archive_is_mail(head))
+        if (!path.p || str_ends_nocase(path, STR(".eml")) || archive_is_mail(head) || in_mh_folder(b, path))
                 return give_message(b, name, path, time, out, e);
-        return skip(b, path, unbundle_is(head) ? "is an archive in an archive; unpack it first" : "is no message");
+        if (foreign_holds_mail(head, path))
+                return err_set(e, ERR_SYNTAX, "it is %s", foreign_why(head));
+        return skip(b, path, "is no message");
 }
 
 static bool read_member(struct bundle *b, const struct unpack_member *m, struct str path, struct message **out, struct err *e)
@@ -142,26 +195,36 @@ static bool read_member(struct bundle *b, const struct unpack_member *m, struct 
         if (!name)
                 return err_nomem(e);
         gather_rewind(&b->a.gather);
-        ok = slurp_open_reader(&b->a.in, unbundle_read, b->u, &why) && fill(b, &why) &&
+        ok = slurp_open_reader(&b->a.in, unbundle_read, b->u, &why) && archive_fill(&b->a, &why) &&
              read_open(b, str_of(name), path, m->time, out, &why);
         mem_free(name);
         if (ok)
                 return true;
-        if (why.code == ERR_IO && path.p && !unbundle_broken(b->u))
+        if ((why.code == ERR_IO || why.code == ERR_SYNTAX || why.code == ERR_LIMIT) && path.p && !unbundle_broken(b->u))
                 return leave_out(b, path, why.text);
         *e = why;
         return !path.p ? false : err_in(e, "%.*s", STR_FMT(path));
 }
 
+static bool has_stopped(const void *archive)
+{
+        return archive_stopped(archive);
+}
+
 static bool take_member(struct bundle *b, const struct unpack_member *m, struct message **out, struct err *e)
 {
         struct str path = m->name.p ? str_first(without_dot(m->name), NAME_MAX_BYTES) : STR_NONE, file;
+        uint64_t number;
 
         if (!path.p)
                 return read_member(b, m, path, out, e);
         if (!note_root(b, path, e))
                 return false;
-        file = str_from(path, str_rfind(path, '/') < path.n ? str_rfind(path, '/') + 1 : 0);
+        file = file_of(path);
+        if ((packedmh_is_number(file, &number) || packedmh_is_sequences(file)) && !packedmh_look(&b->mh, b->u, has_stopped, &b->a, e))
+                return false;
+        if (m->kind == MEMBER_FILE && packedmh_is_sequences(file) && !m->encrypted)
+                return packedmh_take(&b->mh, b->u, str_first(path, path.n - file.n), e);
         if (m->kind == MEMBER_DIRECTORY || str_starts(file, STR(".")))
                 return true;
         if (m->kind == MEMBER_OTHER)
@@ -177,9 +240,10 @@ static bool next_within(struct bundle *b, struct message **out, struct err *e)
 
         if (archive_within_next(&b->a, out, &why))
                 return true;
-        if ((why.code == ERR_IO || why.code == ERR_SYNTAX) && !unbundle_broken(b->u)) {
+        if ((why.code == ERR_IO || why.code == ERR_SYNTAX || why.code == ERR_LIMIT) && !unbundle_broken(b->u)) {
                 archive_leave(&b->a);
                 b->a.unread++;
+                atomic_fetch_add(&b->a.base.skipped, 1);
                 log_warn("%s; what follows in it is left out", why.text);
                 return true;
         }
@@ -228,11 +292,12 @@ static void bundle_free(struct source *s)
         archive_leave(&b->a);
         archive_close(&b->a);
         unbundle_close(b->u);
+        packedmh_free(&b->mh);
         mem_free(b->root);
         mem_free(b);
 }
 
-static const struct source_ops bundle_ops = { bundle_next, archive_settle, archive_finish, bundle_free };
+static const struct source_ops bundle_ops = { bundle_next, archive_settle, archive_finish_files, bundle_free };
 
 struct source *bundle_from(struct slurp *in, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e)
 {

@@ -2,6 +2,7 @@
 
 const struct defect_word defect_words[] = {
         { "ambiguous.boundary", "a multipart's boundary is given twice or in two forms; the first one as written is used (m.alternative has the other)" },
+        { "ambiguous.from", "of an mbox: a From_ line that could begin another message, or that was quoted in an mboxrd only, was taken as text; or this message begins with one and has no header" },
         { "ambiguous.name", "an attachment's names disagree; filename*, filename, name is the order (part.names has all)" },
         { "ambiguous.parameter", "a parameter is given twice or in two forms; the first, or the RFC 2231 form, is used" },
         { "archive.broken", "an archive that cannot be unpacked to its end, or a member of it; it stays an attachment beside what is whole in it" },
@@ -45,7 +46,7 @@ const struct defect_word defect_words[] = {
         { "limit.words", "more encoded words in one field than the limit; the rest is literal" },
         { "message.external", "message/external-body: refers to bytes elsewhere, which are never fetched" },
         { "message.partial", "message/partial: a piece of a message; pieces are never joined" },
-        { "message.suspect", "the server's announced size and the bytes received disagree; perhaps it is cut off" },
+        { "message.suspect", "perhaps it is cut off: shorter than its server said, or the archive ends within it" },
         { "received.loop", "more Received fields than the limit: it may be going round in circles" },
         { "smime.broken", "S/MIME that cannot be read; the part is one leaf" },
         { "syntax.address", "addresses that cannot be read" },

@@ -6,18 +6,20 @@
 #include <unistd.h>
 
 #include "core/archive.h"
+#include "core/foreign.h"
 #include "core/fromline.h"
 #include "core/mem.h"
 
 /* Offset at which the message begins in the first block: behind a byte order mark, and behind a From_ line that an mbox has left
  * there. ">From " as first line is what some systems make of a second one; it is a message without header then, and stays. */
-static size_t skip_front(struct archive *a, struct origin *o)
+static size_t skip_front(struct archive *a, struct origin *o, uint64_t *length)
 {
         struct str head = str_make(a->in.p, a->in.n), rest, line;
         struct fromline from;
 
         if (str_starts(head, STR("\xef\xbb\xbf")))
                 head = str_from(head, 3);
+        head = str_from(head, archive_emlx_line(head, length));
         rest = head;
         line = str_take_line(&rest);
         if (line.n > FROMLINE_MAX || !fromline_parse(line, &from) || !(from.dated || from.bare))
@@ -28,34 +30,56 @@ static size_t skip_front(struct archive *a, struct origin *o)
         return a->in.n - rest.n;
 }
 
-bool eml_read(struct archive *a, struct origin *o, struct message **out, struct err *e)
+/* A mail header whose lines end in CR alone, as on old Macintoshes: read as it stands, all of it would be one field. */
+static bool ends_in_cr(struct str head)
 {
-        char sender[FROMLINE_MAX];
-        size_t at = 0;
-        struct range r;
+        size_t n = str_find(head, '\r');
 
-        while (a->in.n < slurp_block && !a->in.eof)
-                if (!slurp_more(&a->in, 0, e))
-                        return false;
-        at = skip_front(a, o);
-        memcpy(sender, o->envelope_from.n ? o->envelope_from.p : "", o->envelope_from.n); /* the buffer slides on */
-        o->envelope_from.p = sender;
-        gather_begin(&a->gather, a->in.base + at);
+        return n < head.n && str_find(head, '\n') == head.n && str_find(str_from(head, n + 1), '\r') + n + 1 < head.n &&
+               archive_is_mail(str_first(head, n));
+}
+
+/* The message's bytes from `at` in the first block on. What follows them (behind an .emlx) is read and left. */
+static bool take_all(struct archive *a, size_t at, uint64_t length, struct err *e)
+{
         for (;;) {
-                if (!gather_add(&a->gather, a->in.p + at, a->in.n - at, e))
+                size_t n = a->in.n - at < length ? a->in.n - at : (size_t)length;
+
+                if (!gather_add(&a->gather, a->in.p + at, n, e))
                         return false;
+                length -= n;
+                atomic_fetch_add(&a->base.done_bytes, a->in.n - at);
                 if (a->in.eof)
-                        break;
+                        return true;
                 if (archive_stopped(a))
                         return err_set(e, ERR_STOPPED, "stopped");
-                atomic_fetch_add(&a->base.done_bytes, a->in.n - at);
                 at = 0;
                 if (!slurp_more(&a->in, a->in.n, e))
                         return false;
         }
-        atomic_fetch_add(&a->base.done_bytes, a->in.n - at);
+}
+
+bool eml_read(struct archive *a, struct origin *o, struct message **out, struct err *e)
+{
+        char sender[FROMLINE_MAX];
+        uint64_t length;
+        size_t at;
+
+        *out = NULL;
+        if (!archive_fill(a, e))
+                return false;
+        if (foreign_is_utf16(str_make(a->in.p, a->in.n)))
+                return err_set(e, ERR_SYNTAX, "it is text in UTF-16; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)");
+        if (ends_in_cr(str_make(a->in.p, a->in.n)))
+                return err_set(e, ERR_SYNTAX, "its lines end in CR alone (an old Macintosh file); convert it to LF first");
+        at = skip_front(a, o, &length);
+        memcpy(sender, o->envelope_from.n ? o->envelope_from.p : "", o->envelope_from.n); /* the buffer slides on */
+        o->envelope_from.p = sender;
+        gather_begin(&a->gather, a->in.base + at);
+        if (!take_all(a, at, length, e))
+                return false;
         o->suspect = a->in.cut;
-        return gather_end(&a->gather, &r, e) && archive_give(a, r, o, out, e);
+        return archive_give(a, o, out, e);
 }
 
 static bool next_single(struct source *s, struct message **out, struct err *e)

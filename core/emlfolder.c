@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/archive.h"
+#include "core/foreign.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/namelist.h"
@@ -121,12 +122,13 @@ static bool read_open(struct folder *f, struct str path, struct str name, struct
         bool eml = str_ends_nocase(path, STR(".eml"));
         struct str head;
 
-        while (f->a.in.n < slurp_block && !f->a.in.eof)
-                if (!slurp_more(&f->a.in, 0, e))
-                        return false;
+        if (!archive_fill(&f->a, e))
+                return false;
         head = str_make(f->a.in.p, f->a.in.n);
         if (!eml && (archive_is_mbox(head) || unbundle_is(head)))
                 return begin_archive(f, path, name, unbundle_is(head), e);
+        if (!eml && foreign_holds_mail(head, path))
+                return err_set(e, ERR_SYNTAX, "it is %s", foreign_why(head));
         if (!eml && !archive_is_mail(head)) {
                 atomic_fetch_add(&f->a.base.skipped, 1);
                 log_info("%.*s is no message", STR_FMT(name));
@@ -191,7 +193,7 @@ static void folder_free(struct source *s)
         mem_free(f);
 }
 
-static const struct source_ops folder_ops = { folder_next, archive_settle, archive_finish, folder_free };
+static const struct source_ops folder_ops = { folder_next, archive_settle, archive_finish_files, folder_free };
 
 struct source *eml_folder_open(int dir, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e)
 {

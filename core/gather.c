@@ -157,13 +157,17 @@ static bool put(struct gather *g, const char *p, size_t n, struct err *e)
 {
         if (n == 0)
                 return true;
+        if (g->message_max && g->n + n > g->message_max) {
+                drop_temp(g);
+                g->where = GATHER_NOWHERE;
+        }
         if (g->where == GATHER_MEMORY && g->n + n > g->memory_max && !outgrow_memory(g, e))
                 return false;
         if (g->pieces_n == 0 && g->in->seekable && !g->scattered && !new_piece(g, e))
                 return false;
         g->n += n;
         g->next += n;
-        if (g->where == GATHER_IN_PLACE)
+        if (g->where == GATHER_IN_PLACE || g->where == GATHER_NOWHERE)
                 return true;
         return g->where == GATHER_TEMP ? put_temp(g, p, n, e) : put_memory(g, p, n, e);
 }
@@ -259,6 +263,11 @@ static bool end_in_temp(struct gather *g, struct backing **in, struct err *e)
         *in = backing_fd(g->temp);
         g->temp = -1;
         return *in || err_nomem(e);
+}
+
+bool gather_over(const struct gather *g)
+{
+        return g->where == GATHER_NOWHERE || (g->message_max && g->n + g->cr > g->message_max);
 }
 
 bool gather_end(struct gather *g, struct range *out, struct err *e)

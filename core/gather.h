@@ -7,12 +7,13 @@
 #include "core/range.h"
 #include "core/slurp.h"
 
-enum gather_where { GATHER_MEMORY, GATHER_IN_PLACE, GATHER_TEMP };
+enum gather_where { GATHER_MEMORY, GATHER_IN_PLACE, GATHER_TEMP, GATHER_NOWHERE };
 
 struct gather {
         const struct slurp *in;
         const char *tmp_dir;
         uint64_t memory_max;
+        uint64_t message_max;     /* 0: none. Of a longer message no byte is kept, they are only counted */
         struct backing *place;    /* the archive's file, shared by its large messages; NULL until one needs it */
         enum gather_where where;
         bool scattered;           /* too many bytes have been left out to tell of the pieces between them */
@@ -36,6 +37,8 @@ void gather_begin(struct gather *g, uint64_t start);
 bool gather_add(struct gather *g, const char *p, size_t n, struct err *e) MUST_CHECK;
 /* One byte of the input is left out here. */
 bool gather_skip(struct gather *g, struct err *e) MUST_CHECK;
+/* Whether it has become longer than message_max: n says by how much, and gather_end is not due. */
+bool gather_over(const struct gather *g);
 /* The message is complete: *out holds a reference of its backing, which the caller drops. */
 bool gather_end(struct gather *g, struct range *out, struct err *e) MUST_CHECK;
 void gather_close(struct gather *g);

@@ -4,7 +4,9 @@
  * is no regular file in cur or new is left out with a warning. Another program may rename a message while we read (new to cur, other
  * flags): those that are gone when their turn comes are looked for once more behind the others of their folder. */
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/archive.h"
@@ -23,6 +25,7 @@ struct maildir {
         struct archive a;
         int root;
         struct namelist dirs;     /* directories seen while looking for folders */
+        struct namelist links;    /* and symbolic links to some */
         struct namelist folders;  /* "name\0path", sorted */
         size_t folder;         /* the current one, +1; 0 before the first */
         struct namelist files;    /* "file\0n" or "file\0c" of the current folder, sorted */
@@ -53,12 +56,34 @@ static bool add_path(struct namelist *l, struct str dir, struct str name, struct
         return dir.n ? namelist_add(l, dir, '/', name, e) : namelist_add(l, str_first(name, 0), '/', name, e);
 }
 
+static bool note_link(struct maildir *m, struct str dir, struct str name, struct err *e)
+{
+        char path[PATH_BYTES + 1];
+        struct stat st;
+        int n = snprintf(path, sizeof path, "%.*s%s%.*s", STR_FMT(dir), dir.n ? "/" : "", STR_FMT(name));
+
+        if (n < 0 || (size_t)n >= sizeof path || fstatat(m->root, path, &st, 0) < 0 || !S_ISDIR(st.st_mode))
+                return true;
+        return namelist_add_one(&m->links, str_make(path, (size_t)n), e);
+}
+
+/* A folder that is a link would be missed: links are never followed, so that they cannot lead out, or round in circles. */
+static void tell_links(struct maildir *m)
+{
+        for (size_t i = 0; i < m->links.n; i++)
+                log_warn("%.*s: %.*s is left out: a symbolic link to a directory; name that directory as a source of its own",
+                         STR_FMT(m->a.base.name), STR_FMT(namelist_get(&m->links, i)));
+        m->a.unread += m->links.n;
+        atomic_fetch_add(&m->a.base.skipped, m->links.n);
+        namelist_free(&m->links);
+}
+
 static bool look_at(void *ctx, struct str name, unsigned char type, struct err *e)
 {
         struct look *k = ctx;
 
         if (type != DT_DIR)
-                return true;
+                return type != DT_LNK || note_link(k->m, k->path, name, e);
         if (str_eq(name, STR("cur")) || str_eq(name, STR("new"))) {
                 k->is_folder = true;
                 return true;
@@ -184,7 +209,10 @@ static bool find_folders(struct maildir *m, struct err *e)
         }
         namelist_free(&m->dirs);
         atomic_store(&m->a.base.total_messages, m->count);
-        return m->folders.n > 0 ? namelist_sort(&m->folders, e) : err_set(e, ERR_ABSENT, "no Maildir in it");
+        if (m->folders.n == 0)
+                return err_set(e, ERR_ABSENT, "no Maildir in it");
+        tell_links(m);
+        return namelist_sort(&m->folders, e);
 }
 
 static bool add_new(void *ctx, struct str name, unsigned char type, struct err *e)
@@ -291,7 +319,7 @@ static bool read_path(struct maildir *m, struct str path, struct origin *o, stru
                 return err_nomem(e);
         o->source = str_of(source);
         o->uid = path;
-        ok = eml_read(&m->a, o, out, &why);
+        ok = archive_uncompress(&m->a, &why) && eml_read(&m->a, o, out, &why);
         mem_free(source);
         if (ok || archive_pass_over(&m->a, path, &why))
                 return true;
@@ -349,6 +377,7 @@ static void maildir_free(struct source *s)
         struct maildir *m = (struct maildir *)s;
 
         namelist_free(&m->dirs);
+        namelist_free(&m->links);
         namelist_free(&m->folders);
         namelist_free(&m->files);
         namelist_free(&m->gone);

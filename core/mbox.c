@@ -10,8 +10,8 @@
  *     next line (Netscape wrote no empty line, and quotes every other "From ").
  * Unless the message's Content-Length says that it stands inside the body (mboxcl2), which is believed when the file's first message
  * has such a field and what stands behind that length is the end of the file, or an empty line and a line of the shapes above.
- * Any other is text; the number of those that come near (some of this holds, not all) is logged at the end, so that
- * nobody takes a wrong count for a right one. The empty line before a From_ line, and at the end of the file, belongs to the mbox, not
+ * Any other is text; the number of those that come near (some of this holds, not all) is logged at the end with both counts, so that
+ * nobody takes a wrong one for a right one, and their messages have the defect ambiguous.from. The empty line before a From_ line, and at the end of the file, belongs to the mbox, not
  * to the message. A line of the body that matches />+From / loses one '>', as mboxrd has it (in an mboxo, where ">From " may be what
  * somebody wrote, this is the lesser evil), until a file has shown itself to be an mboxcl2, in which nothing is quoted.
  * What Thunderbird has marked as deleted is left out and counted. */
@@ -23,6 +23,7 @@
 #include "core/log.h"
 #include "core/mboxhead.h"
 #include "core/mem.h"
+#include "core/sys.h"
 
 enum {
         QUOTES_MAX = 256,              /* '>' before "From " that are looked at; more is text (nobody quotes that deep) */
@@ -36,7 +37,7 @@ enum {
 
 struct mbox {
         struct archive a;
-        bool started, ended;
+        bool started, ended, told; /* told: of a failure at the end */
         bool bare;              /* the first From_ line has no date */
         bool mozilla;           /* the first From_ line is "From -" */
         bool lengths;           /* the first message has a Content-Length */
@@ -44,6 +45,8 @@ struct mbox {
         size_t at;              /* in the buffer: the first byte not yet given to the message */
         size_t scan;            /* where the search for "From " goes on; >= at */
         uint64_t doubtful;      /* lines that come near a From_ line */
+        uint64_t headless;      /* From_ lines with no header behind them */
+        bool ambiguous;         /* one of these is in this message, or begins it */
         uint64_t deleted;       /* messages left out */
         uint64_t offset;        /* of the message's From_ line */
         struct mboxhead head;   /* of the message */
@@ -150,9 +153,21 @@ static bool judge_line(struct mbox *m, size_t at, enum verdict *v, struct err *e
                 m->unquoted = true;
         else if (dash || (shape && (empty || length_ends_before(m, at))))
                 *v = SEPARATOR;
-        else if (empty || shape || from.dated || (m->bare && from.bare))
+        else if (empty || shape || from.dated || (m->bare && from.bare)) {
                 m->doubtful++;
+                m->ambiguous = true;
+        }
         return true;
+}
+
+/* ">From ", a date and a header behind an empty line: an mboxrd has quoted a whole message so that it stays text; in an mboxo somebody
+ * may have written the '>'. */
+static bool forges_message(const struct mbox *m, size_t at)
+{
+        const struct slurp *in = &m->a.in;
+        struct fromline from;
+
+        return empty_line_before(in->p, at - 1) > 0 && fromline_parse(line_at(in, at), &from) && from.dated && field_follows(in, at);
 }
 
 /* What the "From " at `at` is; *from is where its line begins. */
@@ -170,6 +185,7 @@ static bool judge(struct mbox *m, size_t at, size_t *from, enum verdict *v, stru
         if (q == at)
                 return judge_line(m, at, v, e);
         *v = m->unquoted ? TEXT : QUOTED;
+        m->ambiguous |= *v == QUOTED && at - q == 1 && forges_message(m, at);
         return true;
 }
 
@@ -272,6 +288,8 @@ static void take_fromline(struct mbox *m)
         m->time = from.time;
         m->sender_n = from.sender.n;
         memcpy(m->sender, from.sender.p, from.sender.n);
+        m->ambiguous = m->started && rest.n > 0 && !field_follows(in, m->at) && !archive_is_mail(str_first(rest, AHEAD));
+        m->headless += m->ambiguous;
         m->at = m->scan = in->n - rest.n;
         if (m->started)
                 return;
@@ -344,32 +362,49 @@ static bool start(struct mbox *m, struct err *e)
         return true;
 }
 
+/* The file has grown since it was opened, and not by whole messages: who wrote the last one had not come to its end. */
+static bool goes_on(const struct slurp *in)
+{
+        char more[7];
+        struct err why;
+        ssize_t got = in->seekable ? sys_pread_full(in->fd, more, sizeof more, in->size, &why) : 0;
+        struct str text = str_make(more, got > 0 ? (size_t)got : 0);
+
+        if (str_starts(text, STR("\n")) || str_starts(text, STR("\r\n")))
+                text = str_from(text, *text.p == '\r' ? 2 : 1);
+        return text.n > 0 && !str_starts(text, STR("From ")) && !str_starts(STR("From "), text);
+}
+
 static bool finish_message(struct mbox *m, struct message **out, struct err *e)
 {
         const struct slurp *in = &m->a.in;
         char uid[24];
         struct origin o = { .source = m->a.base.name, .folder = STR(""), .offset = m->offset, .time = m->time };
-        struct range r;
 
-        if (!gather_end(&m->a.gather, &r, e))
-                return false;
         o.flags = str_make(m->head.flags, m->head.flags_n);
         snprintf(uid, sizeof uid, "%llu", (unsigned long long)m->offset);
         o.uid = str_of(uid);
         o.envelope_from = str_make(m->sender, m->sender_n);
-        o.suspect = m->ended && (in->cut || (in->n > 0 && in->p[in->n - 1] != '\n'));
-        return archive_give(&m->a, r, &o, out, e);
+        o.suspect = m->ended && (in->cut || (in->n > 0 && in->p[in->n - 1] != '\n') || goes_on(in));
+        o.ambiguous = m->ambiguous;
+        return archive_give(&m->a, &o, out, e);
 }
 
 static void tell_doubts(const struct mbox *m)
 {
+        unsigned long long messages = atomic_load(&m->a.base.done_messages);
+
         if (m->deleted > 0)
                 log_info("%.*s: %llu messages that Thunderbird has marked as deleted are left out", STR_FMT(m->a.base.name),
                          (unsigned long long)m->deleted);
         if (m->doubtful > 0)
-                log_warn("%.*s: %llu messages; %llu more lines begin with \"From \" but have no empty line before them or no date, "
-                         "and were taken as text", STR_FMT(m->a.base.name), (unsigned long long)m->a.number,
+                log_warn("%.*s: %llu messages, or %llu: %llu more lines begin with \"From \" but have no empty line before them or no date, "
+                         "and were taken as text", STR_FMT(m->a.base.name), messages, messages + (unsigned long long)m->doubtful,
                          (unsigned long long)m->doubtful);
+        if (m->headless > 0)
+                log_warn("%.*s: %llu messages, or %llu: behind %llu lines \"From …\" with a date stands no header, and they were taken for "
+                         "beginnings all the same", STR_FMT(m->a.base.name), messages, messages - (unsigned long long)m->headless,
+                         (unsigned long long)m->headless);
 }
 
 /* The message at m->at, or *out NULL when it is one that has been deleted. */
@@ -406,15 +441,33 @@ static bool next_message(struct mbox *m, struct message **out, struct err *e)
         return true;
 }
 
+/* Another program has taken something away, so that what was read last need not be what it was. */
+static bool tell_cut(struct mbox *m, struct err *e)
+{
+        const struct slurp *in = &m->a.in;
+
+        m->told = true;
+        return err_set(e, ERR_IO, "%.*s: it became shorter while it was read (%llu bytes, then %llu): nothing is known of what came behind "
+                       "message %llu", STR_FMT(m->a.base.name), (unsigned long long)in->size, (unsigned long long)(in->base + in->n),
+                       (unsigned long long)atomic_load(&m->a.base.done_messages));
+}
+
 static bool mbox_next(struct source *s, struct message **out, struct err *e)
 {
         struct mbox *m = (struct mbox *)s;
 
         *out = NULL;
+        if (m->ended && m->a.in.cut && !m->told)
+                return tell_cut(m, e);
         if (archive_stopped(&m->a) || next_message(m, out, e))
                 return true;
         m->ended = true; /* what comes behind a failure has lost its place */
-        return e->code == ERR_STOPPED || err_in(e, "%.*s", STR_FMT(s->name));
+        if (e->code == ERR_STOPPED)
+                return true;
+        if (!m->started)
+                return err_in(e, "%.*s", STR_FMT(s->name));
+        return err_in(e, "%.*s: message %llu, which begins at byte %llu", STR_FMT(s->name), (unsigned long long)atomic_load(&m->a.base.done_messages) + 1,
+                      (unsigned long long)m->offset);
 }
 
 static void mbox_free(struct source *s)

@@ -28,7 +28,8 @@ struct origin {
         uint64_t number;         /* its place in the source, 1.. */
         uint64_t offset;         /* in the archive's file */
         unsigned occurrence;     /* among equal UIDs, 0.. */
-        bool suspect;            /* perhaps cut off: shorter than its server said, twice */
+        bool suspect;            /* perhaps cut off: shorter than its server said, twice; or its file ends within it */
+        bool ambiguous;          /* of an mbox: where it begins or ends, or what was quoted, can be read two ways */
 };
 
 /* The bytes are those of r; the message takes its own reference of r.in. LF form (CRLF has become LF) is the source's duty.

@@ -202,9 +202,8 @@ static bool enter_folder(struct mh *m, struct str dir, struct err *e)
 
 static bool read_open(struct mh *m, struct str path, struct str name, struct origin *o, struct message **out, struct err *e)
 {
-        while (!m->sure && m->a.in.n < slurp_block && !m->a.in.eof)
-                if (!slurp_more(&m->a.in, 0, e))
-                        return false;
+        if (!m->sure && !archive_fill(&m->a, e))
+                return false;
         if (!m->sure && archive_is_mbox(str_make(m->a.in.p, m->a.in.n)))
                 return archive_enter(&m->a, mbox_from(&m->a.in, name, &m->a.lim, m->a.tmp_dir, e), path, e);
         return eml_read(&m->a, o, out, e);
@@ -296,7 +295,7 @@ static void mh_free(struct source *s)
         mem_free(m);
 }
 
-static const struct source_ops mh_ops = { mh_next, archive_settle, archive_finish, mh_free };
+static const struct source_ops mh_ops = { mh_next, archive_settle, archive_finish_files, mh_free };
 
 struct source *mh_open(int dir, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e)
 {

@@ -110,6 +110,10 @@ static bool open_archive(struct run *r, struct lane *l, struct str path, struct 
         if (!key.p)
                 return err_nomem(e);
         l->resumable = !str_eq(path, STR("-"));
+        if (!l->resumable && r->config.resume) {
+                l->cut_off = true;
+                return err_set(e, ERR_USAGE, "--resume: standard input leaves no mark, for nobody can read it again from where a run was cut off");
+        }
         if (!l->resumable && hand_restarted())
                 return err_set(e, ERR_IO, "what the worker that died had read of it is lost to this run: give it again");
         if (!ledger_account(r->ledger, key, STR(""), &l->la, r->arena, e) ||
@@ -166,6 +170,26 @@ static bool open_lane(struct run *r, size_t i, struct err *e)
         return !l->cut_off;
 }
 
+/* Archives that the state has not met get their rows in one transaction: a shell's *.eml is thousands of them, each worth a sync. */
+static bool meet_archives(struct run *r, struct err *e)
+{
+        struct ledger_account la;
+
+        if (r->config.dry || r->config.archive_n < 2)
+                return true;
+        if (!ledger_begin(r->ledger, e))
+                return false;
+        for (size_t i = 0; i < r->config.archive_n; i++) {
+                struct str key = archive_key(r, r->config.archives[i]);
+
+                if (key.p ? ledger_account(r->ledger, key, STR(""), &la, r->arena, e) : err_nomem(e))
+                        continue;
+                ledger_rollback(r->ledger);
+                return false;
+        }
+        return ledger_commit(r->ledger, e);
+}
+
 bool lanes_open(struct run *r, struct err *e)
 {
         size_t n = r->config.account_n + r->config.archive_n;
@@ -174,6 +198,8 @@ bool lanes_open(struct run *r, struct err *e)
         r->sources = mem_array(2 * n + 1, sizeof(struct source *));
         if (!r->lanes || !r->sources)
                 return err_nomem(e);
+        if (!meet_archives(r, e))
+                return false;
         for (; r->lane_n < n; r->lane_n++)
                 if (!open_lane(r, r->lane_n, e)) {
                         r->lane_n++; /* what it has opened is closed with the others */

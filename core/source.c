@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/foreign.h"
 #include "core/mem.h"
 #include "core/sys.h"
 #include "core/unbundle.h"
@@ -17,7 +18,7 @@ void source_free(struct source *s)
 }
 
 /* A file by its beginning: what is compressed or packed is opened, an mbox begins with "From ", and one without a byte has no message;
- * anything else is one message, and so is whatever is named *.eml and is no mbox. */
+ * what is known to be something else is refused; anything else is one message, and so is whatever is named *.eml and is no mbox. */
 static struct source *open_file(int fd, struct str name, const struct limits *lim, const char *tmp_dir, struct err *e)
 {
         struct slurp in = SLURP_NONE;
@@ -33,6 +34,11 @@ static struct source *open_file(int fd, struct str name, const struct limits *li
                 return NULL;
         }
         head = str_make(in.p, in.n);
+        if (foreign_why(head) && !str_ends_nocase(name, STR(".eml"))) {
+                err_set(e, ERR_SYNTAX, "%.*s: it is %s", STR_FMT(name), foreign_why(head));
+                slurp_close(&in);
+                return NULL;
+        }
         if (unbundle_is(head) && !str_ends_nocase(name, STR(".eml")))
                 return bundle_from(&in, name, lim, tmp_dir, e);
         if (archive_begins_mbox(head, &at) || (head.n == 0 && !str_ends_nocase(name, STR(".eml"))))

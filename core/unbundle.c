@@ -1,10 +1,14 @@
 #include "core/unbundle.h"
 
+#include <errno.h>
+#include <fcntl.h>
+
 #include "core/mem.h"
 #include "core/sys.h"
 
 struct unbundle {
         struct unpack *lib;
+        struct unbundle *outer; /* that this one is a member of, or NULL */
         struct slurp in;       /* compressed */
         uint64_t start, at;    /* in a file: where it begins, what is read next */
         bool head_given;       /* of a stream */
@@ -18,6 +22,11 @@ bool unbundle_is(struct str head)
         enum unpack_kind kind = unpack_kind_of(head);
 
         return kind != UNPACK_NONE && kind != UNPACK_7Z;
+}
+
+bool unbundle_is_compressed(struct str head)
+{
+        return unpack_is_compressed(unpack_kind_of(head));
 }
 
 /* ---- the input ---- */
@@ -89,6 +98,30 @@ struct unbundle *unbundle_open(struct slurp *in, struct err *e)
         return NULL;
 }
 
+void unbundle_within(struct unbundle *u, struct unbundle *outer)
+{
+        u->outer = outer;
+}
+
+struct unbundle *unbundle_again(const struct unbundle *u, struct err *e)
+{
+        struct slurp in = SLURP_NONE;
+        int fd;
+
+        if (!u->in.seekable) {
+                err_set(e, ERR_ABSENT, "it can be read only once");
+                return NULL;
+        }
+        if ((fd = fcntl(u->in.fd, F_DUPFD_CLOEXEC, 3)) < 0) {
+                err_sys(e, ERR_IO, errno, "reading it again");
+                return NULL;
+        }
+        if (slurp_open(&in, fd, e) && slurp_more(&in, 0, e)) /* reading went by offset: that of fd is where it began */
+                return unbundle_open(&in, e);
+        slurp_close(&in);
+        return NULL;
+}
+
 void unbundle_close(struct unbundle *u)
 {
         if (!u)
@@ -114,11 +147,13 @@ ssize_t unbundle_read(void *unbundle, void *p, size_t n, struct err *e)
 
         if (got < 0)
                 return -1;
-        u->given += (uint64_t)got;
-        if (u->given > (uint64_t)UNBUNDLE_FREE_MIB << 20 && u->given / UNBUNDLE_RATIO > u->taken) {
-                u->broken = true;
-                err_set(e, ERR_LIMIT, "it expands to more than %d times its size; if that is right, unpack it first", UNBUNDLE_RATIO);
-                return -1;
+        for (struct unbundle *v = u; v; v = v->outer) {
+                v->given += (uint64_t)got;
+                if (v->given > (uint64_t)UNBUNDLE_FREE_MIB << 20 && v->given / UNBUNDLE_RATIO > v->taken) {
+                        v->broken = u->broken = true;
+                        err_set(e, ERR_LIMIT, "it expands to more than %d times its size; if that is right, unpack it first", UNBUNDLE_RATIO);
+                        return -1;
+                }
         }
         return got;
 }

@@ -14,10 +14,15 @@ enum {
 
 struct unbundle;
 
-/* Whether an input that begins so is one of these. */
+/* Whether an input that begins so is one of these; whether it is compressed (it may be packed inside of that). */
 bool unbundle_is(struct str head);
+bool unbundle_is_compressed(struct str head);
 /* Takes over *in, whose beginning has been read, also when it fails. */
 struct unbundle *unbundle_open(struct slurp *in, struct err *e) MUST_CHECK;
+/* What u reads is a member of outer: what both give counts against the limit of outer. */
+void unbundle_within(struct unbundle *u, struct unbundle *outer);
+/* Another one, from the beginning of the same file; NULL and e->code ERR_ABSENT when it is none that can be read twice. */
+struct unbundle *unbundle_again(const struct unbundle *u, struct err *e) MUST_CHECK;
 bool unbundle_next(struct unbundle *u, struct unpack_member *out, struct err *e) MUST_CHECK;
 /* Of the current member; for slurp_open_reader, with the unbundle as context. */
 ssize_t unbundle_read(void *unbundle, void *p, size_t n, struct err *e);

@@ -12,8 +12,10 @@
 #include "core/glob.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "core/source.h"
 #include "core/sys.h"
 #include "lua/face.h"
+#include "lua/state.h"
 
 enum { TEXT_MAX = 4 << 20 };
 
@@ -366,6 +368,58 @@ static bool choose_root(const struct options *o, struct run_config *c, struct er
         return c->root.p || err_nomem(e);
 }
 
+struct expanded {
+        struct arena *arena;
+        struct str *list;
+        size_t n, max;
+};
+
+static bool add_expanded(void *ctx, struct str path, struct err *e)
+{
+        struct expanded *x = ctx;
+
+        if (x->n == x->max)
+                return err_set(e, ERR_LIMIT, "more than %zu sources", x->max);
+        x->list[x->n] = arena_str(x->arena, path);
+        return x->list[x->n++].p || err_nomem(e);
+}
+
+static bool is_pattern(struct str s)
+{
+        return str_starts(s, STR("~")) || str_find(s, '*') < s.n || str_find(s, '?') < s.n || str_find(s, '[') < s.n;
+}
+
+/* A pattern that the shell has left as it is, in quotes. What matches nothing stands for itself, and fails alone when it is opened. */
+static bool expand(struct arena *arena, struct str **list, size_t *n, struct err *e)
+{
+        struct expanded x = { .arena = arena, .max = *n + SOURCES_MAX };
+        bool patterns = false;
+
+        for (size_t i = 0; i < *n; i++)
+                patterns |= is_pattern((*list)[i]);
+        if (!patterns)
+                return true;
+        if (!(x.list = arena_alloc(arena, x.max * sizeof *x.list)))
+                return err_nomem(e);
+        for (size_t i = 0; i < *n; i++) {
+                struct err why = { 0 };
+                size_t before = x.n;
+
+                if (source_glob((*list)[i], add_expanded, &x, &why))
+                        continue;
+                if (why.code == ERR_LIMIT || why.code == ERR_NOMEM) {
+                        *e = why;
+                        return false;
+                }
+                x.n = before;
+                if (!add_expanded(&x, (*list)[i], e))
+                        return false;
+        }
+        *list = x.list;
+        *n = x.n;
+        return true;
+}
+
 /* Sources named on the command line replace the script's. */
 bool cli_sources(const struct options *o, struct engine *en, struct run_config *c, struct err *e)
 {
@@ -377,6 +431,8 @@ bool cli_sources(const struct options *o, struct engine *en, struct run_config *
         if (n > 0) {
                 if (o->account_n)
                         return err_set(e, ERR_USAGE, "--account chooses among the script's accounts; sources named here replace them");
+                if (!expand(o->arena, &list, &n, e))
+                        return false;
                 c->archives = list;
                 c->archive_n = n;
                 c->account_n = 0;

@@ -83,6 +83,83 @@ TEST(B07_anything_is_a_message)
         }
 }
 
+TEST(B07_files_that_are_no_mail_by_other_names)
+{
+        static const struct { const char *name; struct str text; const char *why; bool loud; } rows[] = {
+                { "x.msg", { "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", 10 }, "Outlook message", true },
+                { "x.doc", { "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", 10 }, "OLE file", false },
+                { "x.pst", { "!BDN\0\0", 6 }, "readpst", true },
+                { "x.dbx", { "\xcf\xad\x12\xfe\0\0", 6 }, "undbx", true },
+                { "x.7z", { "7z\xbc\xaf\x27\x1c", 6 }, "7-Zip", true },
+                { "x.pdf", { "%PDF-1.4\n", 9 }, "PDF", false },
+                { "u.txt", { "\xff\xfeS\0u\0b\0j\0", 10 }, "UTF-16", false },
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                char path[40];
+                struct got g;
+                struct err e = { 0 };
+                struct source *s;
+
+                scratch_begin();
+                snprintf(path, sizeof path, "d/%s", rows[i].name);
+                write_file(path, rows[i].text);
+                s = open_source(path, &e);
+                get(&g, s); /* refused when it is opened, or when it is read */
+                CHECK(!g.ok && g.n == 0);
+                CHECK(strstr(s ? g.e.text : e.text, rows[i].why) && strstr(s ? g.e.text : e.text, rows[i].name));
+                write_file("d/a.eml", STR("Subject: 1\n\n"));
+                get(&g, open_source("d", &e));
+                CHECK(g.ok && g.n == 1 && g.skipped == 1 && g.finished == !rows[i].loud && (warnings > 0) == rows[i].loud);
+                got_free(&g);
+        }
+}
+
+/* A folder of files of which none is a message is said to be one; an empty one is fine. */
+TEST(B07_no_message_in_a_folder)
+{
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        write_file("d/1.txt", STR("shopping list\n"));
+        write_file("d/2.html", STR("<html>"));
+        get(&g, open_source("d", &e));
+        CHECK(g.ok && g.finished && g.n == 0 && g.skipped == 2 && warnings > 0 && strstr(warned, "/d: no message found: 2 files"));
+}
+
+TEST(B04_cr_alone)
+{
+        struct got g;
+
+        read_eml(&g, STR("Subject: x\rFrom: a@b\r\rbody\r"));
+        CHECK(!g.ok && g.n == 0 && strstr(g.e.text, "CR alone"));
+        read_eml(&g, STR("body\rwithout\rheader\r"));
+        CHECK(g.ok && g.n == 1);
+        got_free(&g);
+}
+
+/* Apple Mail's: the length before, a property list behind. */
+TEST(emlx)
+{
+        static const struct { const char *in, *out; } rows[] = {
+                { "13        \nSubject: 1\n\nb<?xml ?><plist/>\n", "Subject: 1\n\nb" },
+                { "12\nSubject: 1\n\nb", "Subject: 1\n\n" },
+                { "9999\nSubject: 1\n\nb", "Subject: 1\n\nb" }, /* cut off */
+                { "13\nno header\n", "13\nno header\n" },
+                { "13x\nSubject: 1\n", "13x\nSubject: 1\n" },
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct got g;
+
+                read_eml(&g, str_of(rows[i].in));
+                CHECK(g.ok && g.n == 1);
+                CHECK_STR(text_of(&g, 0), rows[i].out);
+                got_free(&g);
+        }
+}
+
 TEST(cut_at_every_byte)
 {
         struct str all = STR("\xef\xbb\xbf" "From a@x Mon Nov 23 05:41:00 2026\r\nSubject: x\r\n\r\nb\rc\r\n");

@@ -127,9 +127,10 @@ TEST(B06_what_is_no_file)
         CHECK(mkdir(at("M/cur/4"), 0700) == 0 && mkfifo(at("M/cur/fifo"), 0600) == 0);
         CHECK(symlink("1:2,S", at("M/cur/0:2,S")) == 0);
         CHECK(symlink("..", at("M/loop")) == 0 && symlink(".", at("M/.Loop")) == 0); /* folders that are links: not followed */
+        CHECK(symlink("nowhere", at("M/dangling")) == 0);
         get(&g, open_source("M", &e));
-        CHECK(g.ok && g.n == 3 && !g.finished && g.skipped == 4 && warnings == 4);
-        CHECK(strstr(g.finish_e.text, "4 entries"));
+        CHECK(g.ok && g.n == 3 && !g.finished && g.skipped == 6 && warnings == 6);
+        CHECK(strstr(g.finish_e.text, "6 entries"));
         CHECK_STR(subject_of(&g, 0), "first");
         CHECK_STR(subject_of(&g, 1), "newline");
         CHECK_STR(subject_of(&g, 2), "last");

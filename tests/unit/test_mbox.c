@@ -134,6 +134,11 @@ TEST(splits_and_tells_origin)
         got_free(&g);
 }
 
+static bool ambiguous(const struct got *g, size_t i)
+{
+        return i < g->n && message_origin(g->m[i])->ambiguous;
+}
+
 TEST(B01_from_lines_in_bodies)
 {
         struct got g;
@@ -146,7 +151,7 @@ TEST(B01_from_lines_in_bodies)
                                   "From b@x" DATE "text\n\nFrom the desk of\n");
         CHECK_STR(text_of(&g, 1), "S: 2\n\nFrom \n");
         /* after an empty line without a date: "now on", "the desk of"; a date without an empty line: b@x */
-        CHECK(warnings == 1 && strstr(warned, "2 messages; 3 more lines"));
+        CHECK(warnings == 1 && strstr(warned, "2 messages, or 5: 3 more lines"));
         got_free(&g);
 }
 
@@ -157,6 +162,7 @@ TEST(quotes_first_line_and_very_deep)
 
         memset(deep, 0, sizeof deep);
         snprintf(deep, sizeof deep, "From a@x" DATE ">From first\n");
+        memset(want, 0, sizeof want);
         snprintf(want, sizeof want, "From first\n");
         memset(deep + strlen(deep), '>', 255);
         strcat(deep, "From 255\n");
@@ -498,6 +504,83 @@ TEST(B03_large_messages_lie_in_files)
         }
 }
 
+/* Opened in the middle of a message that another program goes on writing. */
+TEST(B03_last_message_is_being_written)
+{
+        static const struct { const char *more; bool suspect; } rows[] = {
+                { "it goes on\n", true }, { "From d@x" DATE "S: 4\n", false }, { "\nFrom d@x" DATE, false }, { "\r\nFrom d", false },
+                { "\nnext paragraph\n", true }, { "F", false }, { "\n", false },
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct source *s;
+                struct got g;
+                struct err e;
+                int fd;
+
+                scratch_begin();
+                write_file("m", STR("From a@x" DATE "S: 1\n\nb\n\nFrom b@x" DATE "S: 2\n\nhalf\n"));
+                s = open_source("m", &e);
+                NEED(s);
+                fd = open(at("m"), O_WRONLY | O_APPEND);
+                CHECK(write(fd, rows[i].more, strlen(rows[i].more)) > 0);
+                close(fd);
+                get(&g, s);
+                CHECK(g.ok && g.n == 2);
+                NEED(g.n == 2);
+                CHECK(!message_origin(g.m[0])->suspect && message_origin(g.m[1])->suspect == rows[i].suspect);
+                CHECK_STR(text_of(&g, 1), "S: 2\n\nhalf\n");
+                got_free(&g);
+        }
+}
+
+/* What lies behind 4 GiB, without reading what lies before; a hole in a file, so that nobody has to write it. */
+TEST(B03_beyond_four_gigabytes)
+{
+        static const char tail[] = "From a@x" DATE "Subject: 1\n\na\n\nFrom b@x" DATE "Subject: 2\n\nb\n";
+        uint64_t hole = ((uint64_t)4 << 30) + 12345;
+        struct source *s;
+        struct got g;
+        struct err e;
+        int fd;
+
+        scratch_begin();
+        write_file("m", STR(""));
+        fd = open(at("m"), O_RDWR);
+        CHECK(pwrite(fd, tail, sizeof tail - 1, (off_t)hole) == sizeof tail - 1 && lseek(fd, (off_t)hole, SEEK_SET) > 0);
+        s = mbox_open(fd, STR("m"), &limits_default, scratch, &e);
+        NEED(s);
+        get(&g, s);
+        CHECK(g.ok && g.n == 2 && g.total_bytes == hole + sizeof tail - 1 && g.done_bytes == g.total_bytes);
+        NEED(g.n == 2);
+        CHECK(message_origin(g.m[0])->offset == hole && message_origin(g.m[1])->offset == hole + 49);
+        CHECK_STR(text_of(&g, 1), "Subject: 2\n\nb\n");
+        got_free(&g);
+}
+
+/* Larger than limits.message: left out, by name and place; not in silence, and at no cost. */
+TEST(B03_more_than_the_limit)
+{
+        struct limits lim = limits_default;
+        struct buf box = BUF_INIT;
+        struct got g;
+        struct err e;
+
+        lim.message = 5000;
+        buf_add_str(&box, STR("From a@x" DATE "Subject: 1\n\nb\n\nFrom b@x" DATE "Subject: 2\n\n"));
+        big_body(&box, 40000);
+        buf_add_str(&box, STR("\nFrom c@x" DATE "Subject: 3\n\nc\n"));
+        scratch_begin();
+        write_file("m", buf_str(&box));
+        get(&g, source_open(str_of(at("m")), &lim, "/nonexistent", &e)); /* no copy is begun */
+        CHECK(g.ok && g.n == 2 && !g.finished && g.skipped == 1);
+        CHECK_STR(subject_of(&g, 1), "3");
+        CHECK(warnings == 1 && strstr(warned, "/m: the message at byte 49 is left out: its 3240012 bytes are more than the limit of 5000"));
+        CHECK(strstr(g.finish_e.text, "1 entry could not"));
+        got_free(&g);
+        buf_free(&box);
+}
+
 TEST(B03_file_growing_and_shrinking)
 {
         struct buf box = BUF_INIT;
@@ -529,7 +612,7 @@ TEST(B03_file_growing_and_shrinking)
         message_free(m);
         CHECK(truncate(at("m"), 800000) == 0);
         get(&g, s);
-        CHECK(g.ok && g.n == 1);
+        CHECK(!g.ok && g.n == 1 && g.e.code == ERR_IO && strstr(g.e.text, "became shorter") && strstr(g.e.text, "behind message 2"));
         NEED(g.n == 1);
         CHECK(message_origin(g.m[0])->suspect);
         got_free(&g);
@@ -658,6 +741,30 @@ TEST(B02_content_length_nonsense)
                 }
                 buf_free(&b);
         }
+}
+
+/* A text with a whole message in it. As mboxrd writes it, it never splits; what an mboxo may have meant otherwise is flagged. */
+TEST(B05_text_that_forges_a_message)
+{
+        struct got g;
+
+        read_mbox(&g, STR("From a@x" DATE "Subject: 1\n\nb\n\n>From x" DATE "Subject: forged\n\nc\n\n>>From y" DATE "Subject: deeper\n\n\n"
+                          "From b@x" DATE "Subject: 2\n\n>From here on\n"));
+        CHECK(g.ok && g.n == 2 && warnings == 0);
+        CHECK_STR(text_of(&g, 0), "Subject: 1\n\nb\n\nFrom x" DATE "Subject: forged\n\nc\n\n>From y" DATE "Subject: deeper\n\n");
+        CHECK(ambiguous(&g, 0) && !ambiguous(&g, 1));
+        got_free(&g);
+
+        /* without the quote it begins one, which nobody can tell from a true one; without a header behind it, it is flagged */
+        read_mbox(&g, STR("From a@x" DATE "Subject: 1\n\nb\n\nFrom x" DATE "Subject: forged\n\nc\n\nFrom y" DATE "and so on\n"));
+        CHECK(g.n == 3 && warnings == 1 && strstr(warned, "3 messages, or 2: behind 1 lines"));
+        CHECK(!ambiguous(&g, 0) && !ambiguous(&g, 1) && ambiguous(&g, 2));
+        got_free(&g);
+
+        /* near misses stay text, and are flagged */
+        read_mbox(&g, STR("From a@x" DATE "Subject: 1\n\nb\nFrom x" DATE "Subject: forged\n\nc\n\nFrom b@x" DATE "Subject: 2\n\nb\n"));
+        CHECK(g.n == 2 && ambiguous(&g, 0) && !ambiguous(&g, 1) && strstr(warned, "2 messages, or 3: 1 more lines"));
+        got_free(&g);
 }
 
 /* B05: a message in a file without the field cannot swallow the next one with it. */
