@@ -179,6 +179,11 @@ engine: $(BUILD)/lua/test_engine
 face: $(BUILD)/lua/test_face
 	$<
 
+# What hostile input costs, counted in instructions: tests/cost/run.py.
+$(BUILD)/cost: $(wildcard tests/cost/*.c) tests/cost/cost.h $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.a,$^) $(LIBS)
+
 # Fuzz targets: replayed over their seeds by replay.c in any build; `make fuzz` drives them with clang's libFuzzer for FUZZ_SECONDS each.
 FUZZ_MAIN    ?= tests/fuzz/replay.c
 FUZZ_SECONDS ?= 60
