@@ -20,6 +20,8 @@ struct charset_stream {
         enum kind kind;
         bool bad;
         unsigned unit;      /* bytes to skip after an invalid sequence */
+        bool by_bytes;      /* UTF-7: glibc finds an invalid character behind its first bytes, and which of them it gives back depends
+                             * on how many it was given */
         iconv_t cd;
         char name[NAME_MAX_BYTES + 1];
         size_t held;
@@ -337,6 +339,7 @@ static void open_iconv(struct charset_stream *s, struct str name, bool *unknown)
                 return;
         }
         s->kind = KIND_ICONV;
+        s->by_bytes = strncmp(s->name, "UTF-7", 5) == 0 || strcmp(s->name, "UTF7") == 0;
         s->unit = strncmp(s->name, "UTF-16", 6) == 0 || strncmp(s->name, "UCS-2", 5) == 0 ? 2
                 : strncmp(s->name, "UTF-32", 6) == 0 || strncmp(s->name, "UCS-4", 5) == 0 ? 4 : 1;
 }
@@ -505,7 +508,7 @@ static struct str feed_carry(struct charset_stream *s, struct str in, struct buf
         return in;
 }
 
-static void stream_feed(struct charset_stream *s, struct str in, struct buf *out)
+static void feed_chunk(struct charset_stream *s, struct str in, struct buf *out)
 {
         struct str rest;
 
@@ -520,6 +523,15 @@ static void stream_feed(struct charset_stream *s, struct str in, struct buf *out
         }
         if (!out->failed)
                 carry(s, rest);
+}
+
+static void stream_feed(struct charset_stream *s, struct str in, struct buf *out)
+{
+        while (s->by_bytes && in.n > 1 && !out->failed) {
+                feed_chunk(s, str_first(in, 1), out);
+                in = str_from(in, 1);
+        }
+        feed_chunk(s, in, out);
 }
 
 static void stream_end(struct charset_stream *s, struct buf *out)

@@ -5,6 +5,9 @@
 /* Beyond these a tree builder's own algorithms cost more than the bytes deserve: it searches the open elements for every tag, and
  * the attributes of a tag for every attribute. Honest mail stays below a tenth of each. */
 enum { DEPTH_MAX = 400, ATTRIBUTES_MAX = 200, TAGS_MAX = 100000, TAG_NAME_MAX = 15 };
+/* What the builder's searches and repetitions may come to: so much for each tag, and something to begin with, so that twice the tags are
+ * twice the work. An open element is looked at (1), an open <b> or <font> is made again in each paragraph (16). */
+enum { WORK_A_TAG = 100, WORK_FREE = 10000, WORK_FORMAT = 16 };
 
 struct token {
         enum { TOKEN_TEXT, TOKEN_OPEN, TOKEN_CLOSE, TOKEN_OTHER } is;
@@ -115,6 +118,9 @@ static struct token next_token(struct str *rest)
 struct nest {
         uint32_t open[DEPTH_MAX];
         unsigned n;
+        uint32_t again[DEPTH_MAX]; /* elements that are made again where a block has ended them, and the cells that keep them in */
+        unsigned again_n, formats;
+        bool foreign;              /* SVG and the like, in which a cell is no cell */
 };
 
 /* Elements that hold nothing, or that the next of their kind ends: they do not nest by being left open. */
@@ -146,6 +152,93 @@ static uint32_t name_hash(const char *name)
         return h;
 }
 
+/* Elements that go on behind the end of the block in which they were left open. */
+static bool is_format(const char *name)
+{
+        static const char *const words[] = { "a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strike", "strong",
+                                             "tt", "u", NULL };
+
+        return is_one_of(name, words);
+}
+
+static bool is_cell(const char *name)
+{
+        return strcmp(name, "td") == 0 || strcmp(name, "th") == 0 || strcmp(name, "caption") == 0;
+}
+
+static bool ends_cell(const char *name)
+{
+        static const char *const words[] = { "tr", "tbody", "thead", "tfoot", "table", NULL };
+
+        return is_cell(name) || is_one_of(name, words);
+}
+
+/* What is in the list is the hash of a format's name, or one of these. */
+enum { AGAIN_TABLE = 1, AGAIN_CELL = 2 };
+
+static void leave_cell(struct nest *s)
+{
+        unsigned i = s->again_n, formats = 0;
+
+        while (i > 0 && s->again[i - 1] != AGAIN_TABLE && s->again[i - 1] != AGAIN_CELL)
+                i--, formats++;
+        if (i == 0 || s->again[i - 1] != AGAIN_CELL || s->foreign)
+                return;
+        s->again_n = i - 1;
+        s->formats -= formats;
+}
+
+static void leave_table(struct nest *s)
+{
+        unsigned i = s->again_n;
+
+        while (i > 0 && s->again[i - 1] != AGAIN_TABLE)
+                i--;
+        if (i == 0)
+                return;
+        memmove(s->again + i - 1, s->again + i, (s->again_n - i) * sizeof *s->again);
+        s->again_n--;
+}
+
+static void leave_format(struct nest *s, uint32_t hash)
+{
+        unsigned i = s->again_n;
+
+        while (i > 0 && s->again[i - 1] != hash)
+                i--;
+        if (i == 0)
+                return;
+        memmove(s->again + i - 1, s->again + i, (s->again_n - i) * sizeof *s->again);
+        s->again_n--;
+        s->formats--;
+}
+
+/* Keeps the list of what is made again, never shorter than the builder's own. False when it is too long. */
+static bool follow_formats(struct nest *s, const struct token *t)
+{
+        static const char *const foreign[] = { "svg", "math", "select", "template", "frameset", NULL };
+        bool open = t->is == TOKEN_OPEN;
+
+        s->foreign |= open && is_one_of(t->name, foreign);
+        if (ends_cell(t->name) && (!open || strcmp(t->name, "table") != 0))
+                leave_cell(s);
+        if (!open && strcmp(t->name, "table") == 0)
+                leave_table(s);
+        else if (!open && is_format(t->name))
+                leave_format(s, name_hash(t->name));
+        if (!open || s->again_n == DEPTH_MAX)
+                return !open;
+        if (strcmp(t->name, "a") == 0) /* a link ends the one before */
+                leave_format(s, name_hash(t->name));
+        if (strcmp(t->name, "table") == 0)
+                s->again[s->again_n++] = AGAIN_TABLE;
+        else if (is_cell(t->name))
+                s->again[s->again_n++] = AGAIN_CELL;
+        else if (is_format(t->name))
+                s->again[s->again_n++] = name_hash(t->name), s->formats++;
+        return true;
+}
+
 static void close_one(struct nest *s, const char *name)
 {
         uint32_t h = name_hash(name), table = name_hash("table");
@@ -164,6 +257,7 @@ bool html_is_tame(struct str html)
 {
         struct nest s = { .n = 0 };
         unsigned tags = 0;
+        uint64_t work = 0;
 
         while (html.n) {
                 struct token t = next_token(&html);
@@ -171,6 +265,11 @@ bool html_is_tame(struct str html)
                 if (t.is == TOKEN_TEXT)
                         continue;
                 if (++tags > TAGS_MAX || t.attributes > ATTRIBUTES_MAX)
+                        return false;
+                if ((t.is == TOKEN_OPEN || t.is == TOKEN_CLOSE) && !follow_formats(&s, &t))
+                        return false;
+                work += s.n + WORK_FORMAT * s.formats;
+                if (work > WORK_FREE + (uint64_t)WORK_A_TAG * tags)
                         return false;
                 if (t.is == TOKEN_CLOSE)
                         close_one(&s, t.name);

@@ -6,7 +6,17 @@
 #include "core/html.h"
 #include "core/uu.h"
 
-enum { STEP = 64 * 1024, HTML_PARTS_MAX = 16 /* html parts searched for the images they show */ };
+enum { STEP = 64 * 1024, STEP_MIN = 4096, HTML_PARTS_MAX = 16 /* html parts searched for the images they show */ };
+
+/* How much room the next read is given: a mail of ten thousand small parts must not move 64 KiB for each. */
+static size_t step(const struct part *p, size_t have, uint64_t left)
+{
+        uint64_t coming = STEP_MIN + (p->body.n > have ? p->body.n - have : 0);
+
+        if (coming > STEP)
+                coming = STEP;
+        return left < coming ? (size_t)left : (size_t)coming;
+}
 
 /* Decoded bytes of p, at most `most` of them; *cut when there are more. */
 static bool take_decoded(struct part *p, uint64_t most, struct buf *out, bool *cut, struct err *e)
@@ -16,8 +26,7 @@ static bool take_decoded(struct part *p, uint64_t most, struct buf *out, bool *c
 
         buf_clear(out);
         while (n > 0 && out->n <= most) {
-                uint64_t left = most + 1 - out->n;
-                size_t want = left < STEP ? left : STEP;
+                size_t want = step(p, out->n, most + 1 - out->n);
 
                 if (!buf_reserve(out, want)) {
                         err_nomem(e);

@@ -29,8 +29,8 @@ struct reader {
         bool line_long;
         enum { UU_BEFORE, UU_INSIDE, UU_AFTER } uu;
         bool ended;             /* the decoder's end was written to out */
-        char out[OUT_BYTES];
         size_t out_at, out_n;
+        char out[OUT_BYTES];    /* last: it need not be cleared */
 };
 
 static void note(struct reader *r, const char *defect)
@@ -46,11 +46,12 @@ struct reader *reader_aside(const struct part *p, struct err *e)
 
         if (!part_readable(p, e))
                 return NULL;
-        r = mem_zero(sizeof *r);
+        r = mem_alloc(sizeof *r);
         if (!r) {
                 err_nomem(e);
                 return NULL;
         }
+        memset(r, 0, offsetof(struct reader, out));
         r->r = p->body;
         r->base64.first_run = p->other;
         r->encoding = p->mime && p->mime->kind == MIME_LEAF ? p->mime->encoding : MIME_IDENTITY;

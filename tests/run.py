@@ -34,7 +34,7 @@ def steps():
     yield "build-tsan", [make(*TSAN, "build-tsan/libcore.a", *["build-tsan/unit/test_" + u for u in TSAN_UNITS
                                                               if os.path.exists(TOP + "/tests/unit/test_%s.c" % u)])]
     yield "threads", [lambda: [[p] for p in programs("build-tsan", "unit", TSAN_UNITS)]]
-    for name in ("lua", "scripts", "lessons", "mail", "fuzz", "crash", "e2e"):
+    for name in ("lua", "scripts", "lessons", "mail", "fuzz", "cost", "crash", "e2e"):
         path = os.path.join(TOP, "tests", name, "run.py")
         if os.path.exists(path):
             yield name + "-run", [["python3", path]]
