@@ -185,6 +185,15 @@ $(BUILD)/cost: $(wildcard tests/cost/*.c) tests/cost/cost.h $(BUILD)/libcore.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.a,$^) $(LIBS)
 
+# The connection cut after every byte of a session, in every way.
+$(BUILD)/wire/%: tests/wire/%.c tests/unit/pop3_peer.h $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $(filter %.c %.a,$^) $(LIBS)
+
+.PHONY: wire
+wire: $(BUILD)/wire/cuts
+	@nice $<
+
 # Fuzz targets: replayed over their seeds by replay.c in any build; `make fuzz` drives them with clang's libFuzzer for FUZZ_SECONDS each.
 FUZZ_MAIN    ?= tests/fuzz/replay.c
 FUZZ_SECONDS ?= 60

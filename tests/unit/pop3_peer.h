@@ -4,6 +4,7 @@
 #define TESTS_UNIT_POP3_PEER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,8 @@ struct peer {
         struct buf log;    /* commands of all sessions, a line each */
         struct buf out;
         bool deleted[PEER_MAIL], logged_in;
+        atomic_uint mailbox;   /* which one: another number means other mail, and a session of the old one deletes nothing in it */
+        unsigned opened;
         int fd;
 };
 
@@ -122,7 +125,7 @@ static inline int peer_obey(struct peer *p, const char *line)
         else if (strcmp(verb, "NOOP") == 0 || strcmp(verb, "USER") == 0 || strcmp(verb, "PASS") == 0)
                 peer_say(p, "+OK\r\n");
         else if (strcmp(verb, "QUIT") == 0) {
-                for (unsigned i = 0; i < p->n; i++)
+                for (unsigned i = 0; i < p->n && p->mailbox == p->opened; i++)
                         p->mail[i].gone |= p->deleted[i];
                 p->quits++;
                 peer_say(p, "+OK\r\n");
@@ -155,6 +158,7 @@ static inline void peer_session(struct peer *p)
 
         memset(p->deleted, 0, sizeof p->deleted);
         p->sessions++;
+        p->opened = p->mailbox;
         if (!p->odd || (go = p->odd(p, "greeting", 0)) == 0)
                 peer_say(p, "+OK hello\r\n"), go = 1;
         peer_flush(p);
@@ -232,7 +236,7 @@ static inline bool state_open(struct state *s)
 {
         struct err e = { 0 };
 
-        snprintf(s->dir, sizeof s->dir, "/tmp/pop3-test-XXXXXX");
+        snprintf(s->dir, sizeof s->dir, "%.40s/pop3-test-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
         if (!mkdtemp(s->dir))
                 return false;
         s->a = arena_new(0);
@@ -268,6 +272,8 @@ struct run_options {
         uint64_t memory;
         int timeout_ms;
         unsigned session_messages;
+        const char *name;              /* of the account; NULL: "acc" */
+        const char *ca_file;           /* NULL: no TLS */
         const char *password;
         void (*between)(void *ctx, struct source *s, unsigned n);
         void *ctx;
@@ -329,6 +335,10 @@ static inline struct got run_over(unsigned port, struct state *s, const struct r
                 o.back_off_ms = 1;
         if (r->memory)
                 lim.memory_message = r->memory;
+        if (r->name)
+                acc.name = str_of(r->name);
+        if (r->ca_file)
+                acc.tls = TLS_IMPLICIT, acc.ca_file = str_of(r->ca_file);
         acc.password = secret_literal(str_of(r->password ? r->password : "pw"));
         src = NULL;
         if (ledger_account(s->l, acc.name, STR("me@127.0.0.1"), &la, s->a, &g.e))
