@@ -28,12 +28,13 @@ def steps():
     yield "build", [make("all", "units")]
     yield "build-clang", [make("BUILD=build-clang", "CC=clang", "all")]
     yield "lint", [make("lint")]
-    yield "build-asan", [make(*ASAN, "all", "units", "lua-tests")]
+    yield "build-asan", [make(*ASAN, "all", "units", "lua-tests", "build-asan/wire/cuts")]
     yield "unit", [lambda: [[p] for p in programs("build-asan")]]
     yield "lua", [lambda: [[p] for p in programs("build-asan", "lua")]]
     yield "build-tsan", [make(*TSAN, "build-tsan/libcore.a", *["build-tsan/unit/test_" + u for u in TSAN_UNITS
                                                               if os.path.exists(TOP + "/tests/unit/test_%s.c" % u)])]
     yield "threads", [lambda: [[p] for p in programs("build-tsan", "unit", TSAN_UNITS)]]
+    yield "wire", [[TOP + "/build-asan/wire/cuts", "--sample", "400"]]
     for name in ("lua", "scripts", "lessons", "mail", "fuzz", "cost", "crash", "e2e"):
         path = os.path.join(TOP, "tests", name, "run.py")
         if os.path.exists(path):
