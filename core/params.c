@@ -277,7 +277,7 @@ static void append(struct reader *r, struct piece *p)
                 p->base = marked;
                 p->form = FORM_PLAIN;
         }
-        if (p->base.p[0] == '*') /* marks without a name */
+        if (p->base.n == 0 || p->base.p[0] == '*') /* marks without a name; or out of memory */
                 return;
         *r->last = p;
         r->last = &p->next;

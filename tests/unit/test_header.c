@@ -29,11 +29,11 @@ TEST(fields_and_folds)
 
 static void unfolds(const char *raw, const char *want)
 {
-        a = arena_new(0);
-        NEED(a);
-        CHECK_STR(header_unfold(str_of(raw), a), want);
-        arena_free(a);
-        a = NULL;
+        struct arena *own = arena_new(0);
+
+        NEED(own);
+        CHECK_STR(header_unfold(str_of(raw), own), want);
+        arena_free(own);
 }
 
 TEST(a_fold_is_one_blank)
