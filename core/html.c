@@ -85,7 +85,7 @@ static void preformatted(struct writer *w, struct str s)
 /* Blanks that collapse (with the no-break one, which pads layouts), and characters that only padding is made of. */
 static bool is_gap(uint32_t c)
 {
-        return c == ' ' || (c >= '\t' && c <= '\r') || c == 0xa0;
+        return c == ' ' || (c >= '\t' && c <= '\r') || c == 0xa0 || c == 0x2007;
 }
 
 static bool is_invisible(uint32_t c)
@@ -116,6 +116,8 @@ void writer_text(struct writer *w, struct str s)
                 if (n < s.n && is_gap(c))
                         w->space = true;
                 s = str_from(s, n < s.n ? n + step : n);
+                while (w->space && str_starts(s, STR("\xe2\x80\x8c"))) /* joins nothing behind a blank: padding of previews */
+                        s = str_from(s, 3);
         }
 }
 
@@ -125,17 +127,25 @@ static bool worth_showing(struct str href)
                str_starts_nocase(href, STR("mailto:")) || str_starts_nocase(href, STR("ftp://"));
 }
 
+/* An address without what is not read aloud. */
+static struct str bare_url(struct str s)
+{
+        size_t scheme = str_find_str(s, STR("://"));
+
+        if (scheme < s.n)
+                s = str_from(s, scheme + 3);
+        else if (str_starts_nocase(s, STR("mailto:")))
+                s = str_from(s, 7);
+        return str_ends(s, STR("/")) ? str_first(s, s.n - 1) : s;
+}
+
 /* The text since out->n == from is a link. */
 static void add_link(struct writer *w, size_t from, struct str href)
 {
         struct str text = from < w->out->n ? str_trim(str_from(buf_str(w->out), from)) : STR(""), bare = str_trim(href);
         bool space = w->space;
 
-        if (!text.n || !worth_showing(bare) || str_eq_nocase(text, bare))
-                return;
-        if (str_starts_nocase(bare, STR("mailto:")) && str_eq_nocase(text, str_from(bare, 7)))
-                return;
-        if (str_ends(bare, STR("/")) && str_eq_nocase(text, str_first(bare, bare.n - 1)))
+        if (!text.n || !worth_showing(bare) || str_eq_nocase(bare_url(text), bare_url(bare)))
                 return;
         put(w, STR(" <"));
         while (bare.n && !w->full) { /* a url has no blanks or controls; ours has none either */
@@ -164,12 +174,41 @@ static struct str attribute(const GumboElement *e, const char *name)
         return a ? str_of(a->value) : STR("");
 }
 
+/* The declaration of a style sheet that takes an element off the page. Not font-size:0, which layouts have around what is seen. */
+static bool hides(struct str declaration)
+{
+        static const struct {
+                struct str name, value;
+        } all[] = { { { "display", 7 }, { "none", 4 } }, { { "visibility", 10 }, { "hidden", 6 } }, { { "max-height", 10 }, { "0", 1 } } };
+        size_t colon = str_find(declaration, ':');
+        struct str name = str_trim(str_first(declaration, colon)), value = str_trim(str_from(declaration, colon + 1));
+        size_t word = 0;
+
+        while (word < value.n && !ascii_is_space(value.p[word]) && value.p[word] != '!')
+                word++;
+        value = str_first(value, word);
+        if (value.n > 2 && str_ends(value, STR("px")))
+                value.n -= 2;
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+                if (str_eq_nocase(name, all[i].name) && str_eq_nocase(value, all[i].value))
+                        return true;
+        return false;
+}
+
 static bool is_hidden(const GumboElement *e)
 {
         struct str style = attribute(e, "style");
 
-        return str_find_str_nocase(style, STR("display:none")) < style.n ||
-               str_find_str_nocase(style, STR("display: none")) < style.n;
+        if (gumbo_get_attribute(&e->attributes, "hidden"))
+                return true;
+        while (style.n) {
+                size_t end = str_find(style, ';');
+
+                if (hides(str_first(style, end)))
+                        return true;
+                style = str_from(style, end + 1);
+        }
+        return false;
 }
 
 static bool is_dropped(const GumboElement *e)
@@ -196,23 +235,34 @@ static unsigned breaks_of(GumboTag tag, unsigned lists)
         case GUMBO_TAG_CENTER: case GUMBO_TAG_SECTION: case GUMBO_TAG_ARTICLE: case GUMBO_TAG_HEADER: case GUMBO_TAG_FOOTER:
         case GUMBO_TAG_MAIN: case GUMBO_TAG_NAV: case GUMBO_TAG_ASIDE: case GUMBO_TAG_ADDRESS: case GUMBO_TAG_FIELDSET:
         case GUMBO_TAG_FORM: case GUMBO_TAG_CAPTION: case GUMBO_TAG_FIGURE: case GUMBO_TAG_FIGCAPTION: case GUMBO_TAG_BODY:
+        case GUMBO_TAG_SUMMARY: case GUMBO_TAG_DETAILS: case GUMBO_TAG_LEGEND: case GUMBO_TAG_OPTGROUP:
                 return 1;
         default:
                 return 0;
         }
 }
 
-static void enter_list(struct writer *w, bool numbered)
+/* Where an attribute numbers a list or an item; `otherwise` where it does not, or absurdly. */
+static unsigned number_of(const GumboElement *e, const char *name, unsigned otherwise)
+{
+        uint64_t n;
+
+        return str_to_u64(str_trim(attribute(e, name)), 1000000, &n) && n > 0 ? (unsigned)n : otherwise;
+}
+
+static void enter_list(struct writer *w, unsigned first)
 {
         if (w->lists < LIST_MAX)
-                w->numbers[w->lists] = numbered;
+                w->numbers[w->lists] = first;
         w->lists++;
 }
 
-static void enter_item(struct writer *w)
+static void enter_item(struct writer *w, const GumboElement *e)
 {
         unsigned at = w->lists ? w->lists - 1 : 0;
 
+        if (w->lists && at < LIST_MAX && w->numbers[at])
+                w->numbers[at] = number_of(e, "value", w->numbers[at]);
         if (w->lists && at < LIST_MAX && w->numbers[at])
                 snprintf(w->marker, sizeof w->marker, "%u. ", w->numbers[at]++);
         else
@@ -228,9 +278,9 @@ static void enter(struct walk *k, const GumboElement *e)
                 writer_break(w, breaks);
         switch (e->tag) {
         case GUMBO_TAG_BR: writer_newline(w); break;
-        case GUMBO_TAG_UL: enter_list(w, false); break;
-        case GUMBO_TAG_OL: enter_list(w, true); break;
-        case GUMBO_TAG_LI: enter_item(w); break;
+        case GUMBO_TAG_UL: enter_list(w, 0); break;
+        case GUMBO_TAG_OL: enter_list(w, number_of(e, "start", 1)); break;
+        case GUMBO_TAG_LI: enter_item(w, e); break;
         case GUMBO_TAG_PRE: w->pre++; break;
         case GUMBO_TAG_BLOCKQUOTE: w->quote++; break;
         case GUMBO_TAG_TD: case GUMBO_TAG_TH: w->gap = w->in_line && !w->breaks; break;
@@ -369,18 +419,36 @@ bool html_text(struct str html, size_t max, struct buf *out, struct err *e)
         return buf_ok(out, e);
 }
 
+/* The charset in a meta element: charset=x, or in content="text/html; charset=x". */
+static struct str meta_charset(struct str meta)
+{
+        size_t n = 0;
+
+        meta = str_from(meta, str_find_str_nocase(meta, STR("charset")));
+        meta = str_trim(str_from(meta, 7));
+        if (!meta.n || meta.p[0] != '=')
+                return STR("");
+        meta = str_trim(str_from(meta, 1));
+        if (meta.n && (meta.p[0] == '"' || meta.p[0] == '\''))
+                meta = str_trim(str_from(meta, 1));
+        while (n < meta.n && (ascii_is_alnum(meta.p[n]) || (meta.p[n] && strchr("-_.:+", meta.p[n]))))
+                n++;
+        return str_first(meta, n);
+}
+
+/* What can be read as far as the element is no UTF-16, whatever it says (HTML 13.2.3.2). */
 struct str html_charset(struct str s)
 {
-        size_t at, n = 0;
-
         s = str_first(s, META_BYTES);
-        at = str_find_str_nocase(s, STR("charset="));
-        if (at == s.n)
-                return STR("");
-        s = str_from(s, at + 8);
-        if (s.n && (s.p[0] == '"' || s.p[0] == '\''))
-                s = str_from(s, 1);
-        while (n < s.n && (ascii_is_alnum(s.p[n]) || (s.p[n] && strchr("-_.:+", s.p[n]))))
-                n++;
-        return str_first(s, n);
+        for (;;) {
+                struct str found;
+
+                s = str_from(s, str_find_str_nocase(s, STR("<meta")));
+                if (!s.n)
+                        return STR("");
+                s = str_from(s, 5);
+                found = meta_charset(str_first(s, str_find(s, '>')));
+                if (found.n)
+                        return str_starts_nocase(found, STR("utf-16")) ? STR("utf-8") : found;
+        }
 }

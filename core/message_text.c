@@ -67,13 +67,58 @@ static bool guess_utf8(struct message *m, struct str in, bool cut, struct buf *o
         return charset_to_utf8(STR("windows-1252"), in, out, NULL, NULL);
 }
 
+/* The mark that text in Unicode may begin with tells its charset; empty when there is none. */
+static struct str marked_charset(struct str in)
+{
+        if (str_starts(in, STR("\xef\xbb\xbf")))
+                return STR("utf-8");
+        if (str_starts(in, STR("\xff\xfe")))
+                return STR("utf-16le");
+        return str_starts(in, STR("\xfe\xff")) ? STR("utf-16be") : STR("");
+}
+
+/* Without a mark UTF-16 is big-endian (RFC 2781 4.3), says the RFC; text in it is full of zeros, which tell. */
+static struct str utf16_of(struct str in)
+{
+        size_t zeros[2] = { 0, 0 };
+
+        for (size_t i = 0; i < in.n; i++)
+                zeros[i & 1] += in.p[i] == '\0';
+        return zeros[1] > zeros[0] ? STR("utf-16le") : STR("utf-16be");
+}
+
+/* RFC 1468: Japanese in seven bits, whose shifts nothing else looks like. */
+static bool has_japanese_shifts(struct str in)
+{
+        return str_find_str(in, STR("\x1b$B")) < in.n || str_find_str(in, STR("\x1b$@")) < in.n;
+}
+
+/* What the bytes say of themselves, where nobody said it for them. Empty: nothing. */
+static struct str guess_charset(struct part *p, struct str in)
+{
+        struct str charset = marked_charset(in);
+
+        if (!charset.n && str_eq(p->mime->type, STR("text/html")))
+                return html_charset(in);
+        if (!charset.n && has_japanese_shifts(in))
+                charset = STR("iso-2022-jp");
+        if (charset.n)
+                message_add_defect(p->m, "charset.guessed");
+        return charset;
+}
+
 static bool to_utf8(struct part *p, struct str in, bool cut, struct buf *out)
 {
         struct str charset = part_charset(p);
         bool bad = false, unknown = false, ok;
 
-        if (!p->charset_given && str_eq(p->mime->type, STR("text/html")))
-                charset = html_charset(in);
+        if (!p->charset_given || names_ascii(charset)) {
+                charset = guess_charset(p, in);
+                if (marked_charset(in).n)
+                        in = str_from(in, str_eq(charset, STR("utf-8")) ? 3 : 2); /* U+FEFF is said, and no text */
+        }
+        if (str_eq_nocase(charset, STR("utf-16")) && !marked_charset(in).n)
+                charset = utf16_of(in);
         if (charset.n == 0 || names_ascii(charset))
                 return guess_utf8(p->m, in, cut, out);
         ok = charset_to_utf8(charset, in, out, &bad, &unknown);
@@ -207,16 +252,48 @@ static struct str keep_text(struct message *m, struct str s)
         return copy;
 }
 
+/* The text of p as a person reads it: without the mark of Unicode, and with the quotes that Windows has where ISO 8859-1 has control
+ * characters (part.text is what was declared). */
+static bool as_read(struct part *p, struct buf *out)
+{
+        static const char *const latin1[] = { "iso-8859-1", "iso8859-1", "iso_8859-1", "latin1", "latin-1" };
+        struct str s = part_text(p);
+        bool mend = false;
+
+        if (str_starts(s, STR("\xef\xbb\xbf")))
+                s = str_from(s, 3);
+        for (size_t i = 0; i < sizeof latin1 / sizeof *latin1; i++)
+                mend = mend || str_eq(part_charset(p), str_of(latin1[i]));
+        while (s.n) {
+                size_t at = mend ? 0 : s.n;
+                char byte;
+
+                while (at < s.n && !(s.p[at] == '\xc2' && at + 1 < s.n && (unsigned char)s.p[at + 1] < 0xa0))
+                        at++;
+                buf_add(out, s.p, at);
+                s = str_from(s, at);
+                if (!s.n)
+                        break;
+                byte = s.p[1];
+                if (!charset_to_utf8(STR("windows-1252"), str_make(&byte, 1), out, NULL, NULL))
+                        return false;
+                s = str_from(s, 2);
+        }
+        return !out->failed;
+}
+
 static struct str readable(struct message *m, struct part *p)
 {
-        struct buf out = BUF_INIT;
+        struct buf out = BUF_INIT, in = BUF_INIT;
         struct str s = STR("");
         struct err e;
 
-        if (html_text(part_text(p), m->lim.text, &out, &e))
+        err_nomem(&e);
+        if (as_read(p, &in) && html_text(in.n ? buf_str(&in) : STR(""), m->lim.text, &out, &e))
                 s = keep_text(m, buf_str(&out));
         else
                 message_fail(m, &e);
+        buf_free(&in);
         buf_free(&out);
         return s.p ? s : STR("");
 }
@@ -224,11 +301,11 @@ static struct str readable(struct message *m, struct part *p)
 /* What was said: without uuencoded files, and flowing again. */
 static struct str plain_text(struct message *m, struct part *p)
 {
-        struct buf said = BUF_INIT, flowing = BUF_INIT;
-        struct str s = part_text(p);
-        bool ok = true;
+        struct buf read = BUF_INIT, said = BUF_INIT, flowing = BUF_INIT;
+        bool ok = as_read(p, &read);
+        struct str s = read.n ? buf_str(&read) : STR("");
 
-        if (part_holds_files(p)) {
+        if (ok && part_holds_files(p)) {
                 ok = uu_strip(s, &said);
                 s = buf_str(&said);
         }
@@ -240,6 +317,7 @@ static struct str plain_text(struct message *m, struct part *p)
                 s = keep_text(m, s);
         else
                 message_nomem(m);
+        buf_free(&read);
         buf_free(&said);
         buf_free(&flowing);
         return ok ? s : STR("");

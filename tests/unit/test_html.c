@@ -58,6 +58,74 @@ TEST(links_and_images)
         CHECK_HTML("<p>a</p><a href='https://x.org/1'>b</a>", "a\n\nb <https://x.org/1>\n");
 }
 
+TEST(text_of_newsletters)
+{
+        CHECK_HTML("<table width=100%><tr><td><table><tr><td><img src=x width=1></td></tr><tr><td><h1>News</h1></td></tr><tr><td>&nbsp;</td></tr>"
+                   "<tr><td><p>Dear Ann,</p><p>we&nbsp;have.</p></td></tr></table></td></tr></table>", "News\n\nDear Ann,\n\nwe have.\n");
+        CHECK_HTML("<div>pre&zwnj; &zwnj; &#8199;&#847; &zwnj;&nbsp;&shy;</div>shown", "pre\xe2\x80\x8c\nshown\n");
+        CHECK_HTML("\xd9\x85\xe2\x80\x8c\xd9\x85", "\xd9\x85\xe2\x80\x8c\xd9\x85\n"); /* inside a Persian word it stays */
+        CHECK_HTML("<p>Hi<o:p></o:p></p><!--[if mso]><p>no</p><![endif]--><p class=MsoNormal>Text<o:p>&nbsp;</o:p></p>", "Hi\n\nText\n");
+        CHECK_HTML("<td style='font-size:0'><span style='font-size:12px'>seen</span></td>", "seen\n");
+}
+
+TEST(hidden)
+{
+        static const char *const ways[] = { "style='display: NONE !important'", "style='color:red;visibility:hidden'", "hidden", "style='max-height:0px;x:y'",
+                                            "style='max-height:0;overflow:hidden'" };
+        static const char *const shown[] = { "style='max-height:05em'", "style='display:nonesuch'", "style='x-display:none'", "style='visibility:visible'", "style=':'" };
+
+        for (size_t i = 0; i < 5; i++) {
+                char html[100];
+
+                snprintf(html, sizeof html, "<div %s>no</div>yes", ways[i]);
+                check(__LINE__, str_of(html), "yes\n");
+                snprintf(html, sizeof html, "<div %s>no</div>yes", shown[i]);
+                check(__LINE__, str_of(html), "no\nyes\n");
+        }
+}
+
+TEST(numbers_of_lists)
+{
+        CHECK_HTML("<ol start=5><li>five<li value=9>nine<li>ten</ol>", "5. five\n9. nine\n10. ten\n");
+        CHECK_HTML("<ol start=-1><li value=99999999999>a<li>b</ol>", "1. a\n2. b\n");
+        CHECK_HTML("<ul start=3><li value=4>a</ul>", "- a\n");
+}
+
+TEST(tables)
+{
+        CHECK_HTML("<table><tr><th>Item<th>Price<tr><td>Tea<td>3.00 &euro;<tr><td colspan=2>Total</table>after", "Item  Price\nTea  3.00 \xe2\x82\xac\nTotal\n\nafter\n");
+        CHECK_HTML("<table><tr><td>Name:<td>Ann<tr><td><td><tr><td>City:<td>Rome</table>", "Name:  Ann\nCity:  Rome\n");
+        CHECK_HTML("<table><tr><td>a<td><ul><li>x<li>y</ul></table>", "a\n\n- x\n- y\n");
+        CHECK_HTML("<dl><dt>Term<dd>What it is</dl>", "Term\nWhat it is\n");
+}
+
+TEST(entities)
+{
+        CHECK_HTML("&#128512; &#x1F600; &bogus; &amp &copy2024", "\xf0\x9f\x98\x80 \xf0\x9f\x98\x80 &bogus; & \xc2\xa9" "2024\n");
+        CHECK_HTML("&#0;&#xD800;&#x110000;", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\n");
+        CHECK_HTML("&#147;quoted&#148; &#128;", "\xe2\x80\x9cquoted\xe2\x80\x9d \xe2\x82\xac\n"); /* as the HTML standard has them */
+}
+
+TEST(links_that_say_their_address)
+{
+        CHECK_HTML("<a href='http://www.example.org/'>www.example.org</a>", "www.example.org\n");
+        CHECK_HTML("<a href='https://example.org/a?b=1&amp;c=2'>click</a> on", "click <https://example.org/a?b=1&c=2> on\n");
+        CHECK_HTML("<a href='https://track.example.org/x'>https://bank.example</a>", "https://bank.example <https://track.example.org/x>\n");
+        CHECK_HTML("<a href=' https://x.org '>a</a> <a name=b>b</a> <a href='tel:1'>c</a>", "a <https://x.org> b c\n");
+        CHECK_HTML("<a href='https://x.org'><img src=a alt=Logo></a>", "Logo <https://x.org>\n");
+        CHECK_HTML("<a href='https://x.org/\n>y'>a</a>", "a <https://x.org/y>\n");
+}
+
+TEST(quotes_and_pages)
+{
+        CHECK_HTML("Reply<div class=gmail_quote>On Monday X wrote:<blockquote>quoted<blockquote>deeper</blockquote></blockquote></div>",
+                   "Reply\nOn Monday X wrote:\n\n> quoted\n\n> > deeper\n");
+        CHECK_HTML("<details><summary>sum</summary>inner</details><figure><img src=x alt=pic><figcaption>cap</figcaption></figure>", "sum\ninner\npic\ncap\n");
+        CHECK_HTML("a<script>\"</p>\"</script>b<noscript> c</noscript><iframe>d</iframe><template>e</template><select><option>f</select>", "ab c\n");
+        CHECK_HTML("x<sup>2</sup> a<wbr>b", "x2 ab\n");
+        CHECK_HTML("<plaintext>raw <b>", "raw <b>\n");
+}
+
 TEST(limit)
 {
         struct buf out = BUF_INIT;
@@ -131,6 +199,11 @@ TEST(charset)
         CHECK_STR(html_charset(STR("<meta charset=\"koi8-r\">")), "koi8-r");
         CHECK_STR(html_charset(STR("<META content='text/html; charset=utf-8'>")), "utf-8");
         CHECK_STR(html_charset(STR("<p>none")), "");
+        CHECK_STR(html_charset(STR("<meta name=x><meta http-equiv=y content='text/html;charset = \"koi8-r\"'>")), "koi8-r");
+        CHECK_STR(html_charset(STR("<meta charset = ' utf-8 '>")), "utf-8");
+        CHECK_STR(html_charset(STR("<meta charset=utf-16le>")), "utf-8"); /* it was read as ASCII so far */
+        CHECK_STR(html_charset(STR("<form accept-charset=koi8-r><script charset=koi8-r></script>charset=koi8-r")), "");
+        CHECK_STR(html_charset(STR("<meta charset><meta charset=><meta charset=\"")), "");
 }
 
 TEST_MAIN

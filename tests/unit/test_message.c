@@ -178,6 +178,83 @@ TEST(text_of_the_best_part)
         }
 }
 
+/* What nobody declared, or declared wrongly: marks, meta elements, the bytes themselves. */
+TEST(text_in_charsets_undeclared)
+{
+        static const struct {
+                struct str mail;
+                const char *text, *part, *defect; /* part: where part.text is another */
+        } table[] = {
+#define M(s) { s, sizeof s - 1 }
+#define PLAIN "Content-Type: text/plain"
+#define HTML "Content-Type: text/html"
+                { M("\nGr\xc3\xbc"), "Gr\xc3\xbc", NULL, "charset.guessed" },
+                { M("\nGr\xfc \x93x\x94"), "Gr\xc3\xbc \xe2\x80\x9cx\xe2\x80\x9d", NULL, "charset.guessed" },
+                { M(PLAIN "; charset=us-ascii\n\nGr\xc3\xbc"), "Gr\xc3\xbc", NULL, "charset.guessed" },
+                { M(PLAIN "; charset=unknown-8bit\n\nGr\xc3\xbc"), "Gr\xc3\xbc", NULL, "charset.unknown" },
+                { M(PLAIN "; charset=x-unknown\n\nGr\xfc"), "Gr\xc3\xbc", NULL, "charset.unknown" },
+                { M(PLAIN "\n\n\xef\xbb\xbfGr\xc3\xbc"), "Gr\xc3\xbc", NULL, "charset.guessed" },
+                { M(PLAIN "\n\n\xff\xfeG\0r\0\xfc\0"), "Gr\xc3\xbc", NULL, "charset.guessed" },
+                { M(PLAIN "\n\n\xfe\xff\0G\0r\0\xfc"), "Gr\xc3\xbc", NULL, "charset.guessed" },
+                { M(PLAIN "; charset=utf-8\n\n\xef\xbb\xbf" "bom"), "bom", "\xef\xbb\xbf" "bom", NULL },
+                { M(PLAIN "; charset=utf-16\n\n\0G\0r\0\xfc"), "Gr\xc3\xbc", NULL, NULL },
+                { M(PLAIN "; charset=utf-16\n\nG\0r\0\xfc\0"), "Gr\xc3\xbc", NULL, NULL },
+                { M(PLAIN "; charset=utf-16\n\n\xff\xfeG\0r\0\xfc\0"), "Gr\xc3\xbc", NULL, NULL },
+                { M(PLAIN "\n\n\x1b$BF|K\\\x1b(B!"), "\xe6\x97\xa5\xe6\x9c\xac!", NULL, "charset.guessed" },
+                { M(PLAIN "; charset=iso-8859-1\n\n\x93q\x94 \x80 \xe4"), "\xe2\x80\x9cq\xe2\x80\x9d \xe2\x82\xac \xc3\xa4",
+                  "\xc2\x93q\xc2\x94 \xc2\x80 \xc3\xa4", NULL },
+                { M(HTML "; charset=ISO-8859-1\n\n\x93q\x94"), "\xe2\x80\x9cq\xe2\x80\x9d\n", "\xc2\x93q\xc2\x94", NULL },
+                { M(PLAIN "; charset=utf-8\n\ncaf\xe9"), "caf\xef\xbf\xbd", NULL, "charset.bad" },
+                { M(HTML "\n\n<meta charset=koi8-r>\xf0\xd2"), "\xd0\x9f\xd1\x80\n", "<meta charset=koi8-r>\xd0\x9f\xd1\x80", NULL },
+                { M(HTML "; charset=us-ascii\n\n<meta charset=koi8-r>\xf0"), "\xd0\x9f\n", "<meta charset=koi8-r>\xd0\x9f", NULL },
+                { M(HTML "; charset=utf-8\n\n<meta charset=koi8-r>\xd0\x9f"), "\xd0\x9f\n", "<meta charset=koi8-r>\xd0\x9f", NULL },
+                { M(HTML "\n\n<meta charset=utf-16>\xc3\xbc"), "\xc3\xbc\n", "<meta charset=utf-16>\xc3\xbc", NULL },
+                { M(HTML "\n\n\xef\xbb\xbf<meta charset=koi8-r>\xc3\xbc"), "\xc3\xbc\n", "<meta charset=koi8-r>\xc3\xbc", "charset.guessed" },
+                { M(HTML "\n\n\xe4"), "\xc3\xa4\n", "\xc3\xa4", "charset.guessed" },
+#undef M
+        };
+
+        for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+                struct message *m = open_message(table[i].mail);
+                struct part **leaves;
+                int bad = test_bad;
+
+                CHECK_STR(message_text(m), table[i].text);
+                NEED(message_leaves(m, &leaves) == 1);
+                CHECK_STR(part_text(leaves[0]), table[i].part ? table[i].part : table[i].text);
+                CHECK(!table[i].defect || flagged(m, table[i].defect));
+                if (!table[i].defect)
+                        CHECK(!flagged(m, "charset.guessed") && !flagged(m, "charset.bad") && !flagged(m, "charset.unknown"));
+                if (test_bad != bad)
+                        printf("text %zu\n", i);
+                message_free(m);
+        }
+}
+
+TEST(flowed_text)
+{
+        static const struct {
+                const char *mail, *text;
+        } table[] = {
+                { PLAIN "; format=flowed\n\none \ntwo \nthree\nfour\n", "one two three\nfour\n" },
+                { PLAIN "; format=flowed; delsp=yes\n\nlong- \nword and \n more\n", "long-word andmore\n" },
+                { PLAIN "; format=flowed; DelSp=YES; charset=utf-8\n\n\xe6\xbc\xa2 \n\xe5\xad\x97\n", "\xe6\xbc\xa2\xe5\xad\x97\n" },
+                { PLAIN "; format=flowed\n\n> a \n> b\n>> c\n> d\n", "> a b\n>> c\n> d\n" },
+                { PLAIN "; format=flowed\n\n From x\n >no quote\n", "From x\n>no quote\n" },
+                { PLAIN "; format=flowed\n\ntext\n-- \nAnn\n", "text\n-- \nAnn\n" },
+                { PLAIN "; format=fixed\n\none \ntwo\n", "one \ntwo\n" },
+                { PLAIN "; format=flowed\nContent-Transfer-Encoding: quoted-printable\n\none=20\ntwo\n", "one two\n" },
+                { HTML "; format=flowed\n\n<pre>one \ntwo</pre>", "one \ntwo\n" },
+        };
+
+        for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+                struct message *m = open_message(str_of(table[i].mail));
+
+                CHECK_STR(message_text(m), table[i].text);
+                message_free(m);
+        }
+}
+
 TEST(text_stops_at_its_limit)
 {
         struct limits lim = limits_default;
