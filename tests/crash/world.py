@@ -6,7 +6,10 @@ import threading, time
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.environ.get("MAILMILL", TOP + "/build/mailmill")
 TIMEOUT = 60      # seconds that one run may take: an undisturbed one takes 0.1, but SQLite tries for 10 s to get a lock that nobody gives back
-MESSAGES, HELD, FORWARDED, COMMANDED = 10, 10, 3, 5
+MESSAGES, HELD, FORWARDED, ONCE, COMMANDED = 10, 10, 3, 4, 5
+
+
+DEAD = 3          # an outbox item's state in the ledger
 
 
 def sha(b):
@@ -67,7 +70,7 @@ class Maildrop:
 
 
 class Sink:
-    """What the SMTP server took: (run, action id, body, time of the final answer in ns)."""
+    """What the SMTP server took: (run, action id, body, time before the final answer in ns, recipient)."""
     def __init__(self):
         self.mails = []
         self.run = 0
@@ -152,13 +155,15 @@ class Servers:
             c.sendall(out)
 
     def talk_smtp(self, c):
-        sink, io = self.sink, Lines(c)
+        sink, io, to = self.sink, Lines(c), None
         c.sendall(b"220 sink ESMTP\r\n")
         while True:
             line = io.line()
             if line is None:
                 return
             word = line.split(" ")[0].split(":")[0].upper()
+            if word == "RCPT":
+                to = line[line.index("<") + 1:line.index(">")]
             if word == "EHLO":
                 c.sendall(b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 10000000\r\n")
             elif word == "DATA":
@@ -173,7 +178,7 @@ class Servers:
                     body.append(text[1:] if text.startswith(".") else text)
                 body = "\n".join(body) + "\n"
                 action = re.search(r"(?m)^X-Mailmill-Action: (\S+)", body)
-                sink.mails.append((sink.run, action.group(1) if action else None, body.encode("latin-1"), time.monotonic_ns()))
+                sink.mails.append((sink.run, action.group(1) if action else None, body.encode("latin-1"), time.monotonic_ns(), to))
                 c.sendall(b"250 taken\r\n")
             elif word == "QUIT":
                 c.sendall(b"221 bye\r\n")
@@ -279,6 +284,7 @@ mail.on_message(function(m)
   if n % 2 == 0 then m:deliver("box", {{ format = "mbox" }}) end
   for part in m:attachments() do part:save "parts/{{vars.n}}/{{index}} {{name}}" end
   if n == 3 then m:forward "sink@example.com" end
+  if n == 4 then m:forward("once@example.com", {{ at_most_once = true }}) end
   if n == 5 then m:run_after {{ "/bin/sh", "-c", 'n=$(wc -c); echo "$MAILMILL_ACTION $n" >> "$0"', "{commands}" }} end
   if n == 10 and {broken} then error "not this one" end
 end)
@@ -372,7 +378,7 @@ class World:
 
     def look(self):
         """What the state holds, read from a copy of the database."""
-        seen = {"outbox": {}, "renames": [], "appends": 0, "marks": {}, "deleted": set(), "stores": {}, "held": {}, "there": False}
+        seen = {"outbox": {}, "renames": [], "appends": 0, "marks": {}, "deleted": set(), "stores": {}, "held": {}, "dead": []}
         if not os.path.exists(self.state + "/state.db"):
             return seen
         copy = self.d + "/copy"
@@ -383,8 +389,9 @@ class World:
         try:
             if db.execute("SELECT count(*) FROM sqlite_master WHERE name='store'").fetchone()[0] == 0:
                 return seen
-            seen["there"] = True
-            seen["outbox"] = {a.decode(): (kind, state, tries) for a, kind, state, tries in db.execute("SELECT action, kind, state, tries FROM outbox")}
+            rows = db.execute("SELECT action, kind, state, tries, at_most_once FROM outbox").fetchall()
+            seen["outbox"] = {a.decode(): (kind, state, tries) for a, kind, state, tries, once in rows if not (once and state == DEAD)}
+            seen["dead"] = [a for a, kind, state, tries, once in rows if once and state == DEAD]
             seen["renames"] = [os.path.join(d.decode(), n.decode()) for d, n in db.execute("SELECT staged_dir, staged FROM rename")]
             seen["appends"] = db.execute("SELECT count(*) FROM append").fetchone()[0]
             for uid, state, deleted, spool in db.execute("SELECT uid, state, deleted, spool FROM mark"):
@@ -478,16 +485,17 @@ class World:
     def check_outward(self, now):
         """A forward or a command of which the state knew, at the start of this run, that it is done, is not repeated; and within a run only
         where the worker was killed between the two."""
-        earlier = {a for r, a, _, _ in self.sink.mails if r < self.runs}
-        this = [(a, t) for r, a, _, t in self.sink.mails if r == self.runs]
-        for a in {a for a, _ in this}:
-            times = [t for b, t in this if b == a]
-            if a in earlier and a not in self.before["outbox"]:
-                self.bad("a forward was sent again that had been recorded as sent")
+        for to in ("sink@example.com", "once@example.com"):
+            mails = [(r, a, t) for r, a, _, t, rcpt in self.sink.mails if rcpt == to]
+            earlier, times = {a for r, a, _ in mails if r < self.runs}, [t for r, _, t in mails if r == self.runs]
+            if len({a for _, a, _ in mails}) > 1 or any(a is None for _, a, _ in mails):
+                self.bad("forwards to %s carry different action ids: %s" % (to, {a for _, a, _ in mails}))
+            if times and earlier - set(self.before["outbox"]):
+                self.bad("a forward to %s was sent again that had been recorded as sent" % to)
             if len(times) > 1 and not any(t <= self.fired_at <= u for t, u in zip(times, times[1:])):
-                self.bad("a forward was sent %d times in one run" % len(times))
-        if len({a for _, a, _, _ in self.sink.mails}) > 1 or any(a is None for _, a, _, _ in self.sink.mails):
-            self.bad("forwards carry different action ids: %s" % {a for _, a, _, _ in self.sink.mails})
+                self.bad("a forward to %s was sent %d times in one run" % (to, len(times)))
+            if to.startswith("once") and len(mails) > 1:
+                self.bad("a forward with at_most_once was sent %d times" % len(mails))
         ran = self.ran()
         if len(ran) > getattr(self, "ran_before", 0):
             if getattr(self, "ran_before", 0) and ran[0][0] not in self.before["outbox"]:
@@ -530,14 +538,16 @@ class World:
             wrong.append("the store counts %s messages" % self.counter(now, "total"))
         if now["outbox"]:
             wrong.append("in the outbox: %s" % now["outbox"])
-        if not self.sink.mails:
-            wrong.append("the forward was never sent")
-        elif not all(stuffed_inside(b, MAIL[FORWARDED][0]) for _, _, b, _ in self.sink.mails):
-            wrong.append("a forward is not the whole message")
+        for to, n in (("sink@example.com", FORWARDED), ("once@example.com", ONCE)):
+            bodies = [b for _, _, b, _, rcpt in self.sink.mails if rcpt == to]
+            if not bodies and not (n == ONCE and now["dead"]):
+                wrong.append("the forward to %s was never sent" % to)
+            if not all(stuffed_inside(b, MAIL[n][0]) for b in bodies):
+                wrong.append("a forward to %s is not the whole message" % to)
         if not self.ran():
             wrong.append("the command never ran")
         spool = [os.path.relpath(p, self.state) for p in glob.glob(self.state + "/spool/*/*") if os.path.basename(p) != "lock"]
-        if tidy and len(spool) > len(but):
+        if tidy and len(spool) > len(but) + len(now["dead"]):
             wrong.append("left in the spool: %s" % spool)
         return "; ".join(wrong)
 
