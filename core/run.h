@@ -60,6 +60,8 @@ struct run_result {
         unsigned sources_failed;
         enum err_code worst;                 /* of the sources' and the run's errors */
         bool stopped;                        /* by a signal */
+        int64_t *ended;                      /* archives read to their end; run_over forgets their marks */
+        size_t ended_n;
 };
 
 struct run;
@@ -71,6 +73,9 @@ const atomic_bool *run_stop_flag(void); /* the same, for those who look by thems
  * the result. l: the open state. Every error has been logged when it returns. */
 bool run_all(const struct run_config *c, const struct script *s, const struct run_hooks *h, struct ledger *l, struct run_result *out,
              struct err *e) MUST_CHECK;
+/* After every run_all, and after the outbox has been sent. whole: the archives that were read to their end have no resume mark any more. Not
+ * before: a run that dies while it sends would be begun again, and do everything twice. */
+bool run_over(struct ledger *l, struct run_result *res, bool whole, struct err *e) MUST_CHECK;
 
 /* For bindings, on the main thread while a plan is being decided. */
 const struct run_config *run_config_of(const struct run *r);

@@ -208,14 +208,22 @@ bool lanes_open(struct run *r, struct err *e)
         return true;
 }
 
-/* An archive read to its end has no mark; not as each ends: a worker that dies while others go on would begin anew with those that were
- * done. Nor when the run fails: whoever starts it again does not want all of it twice. */
-static bool leave_mark(struct run *r, struct lane *l, struct err *e)
+static bool note_ready(void *ctx, const struct outbox_item *i)
+{
+        *(bool *)ctx = true;
+        return false;
+}
+
+/* An archive read to its end loses its mark when the run is over; not as each ends: a worker that dies while others go on would begin anew with
+ * those that were done. Nor when the run fails: whoever starts it again does not want all of it twice. */
+static bool leave_mark(struct run *r, struct lane *l, bool sends, struct err *e)
 {
         if (!l->resumable || l->la.id < 0)
                 return true;
-        if (l->reached_end && !l->undone && r->error.code == ERR_NONE)
-                return ledger_resume_clear(r->ledger, l->la.id, e);
+        if (l->reached_end && !l->undone && r->error.code == ERR_NONE) {
+                r->result.ended[r->result.ended_n++] = l->la.id;
+                return !sends || commit_reached(&r->committer, l->la.id, &l->guard, e);
+        }
         if (!commit_reached(&r->committer, l->la.id, &l->guard, e))
                 return false;
         return !l->limited || l->undone || r->error.code != ERR_NONE || ledger_resume_limited(r->ledger, l->la.id, e);
@@ -223,14 +231,37 @@ static bool leave_mark(struct run *r, struct lane *l, struct err *e)
 
 bool lanes_leave_marks(struct run *r, struct err *e)
 {
+        bool sends = false;
+
         if (r->config.archive_n == 0 || r->config.failed)
                 return true;
-        if (!ledger_begin(r->ledger, e))
+        r->result.ended = mem_array(r->lane_n + 1, sizeof *r->result.ended);
+        if (!r->result.ended)
+                return err_nomem(e);
+        if (!ledger_outbox(r->ledger, 1u << OUTBOX_READY, note_ready, &sends, e) || !ledger_begin(r->ledger, e))
                 return false;
         for (size_t i = 0; i < r->lane_n; i++)
-                if (!leave_mark(r, &r->lanes[i], e)) {
+                if (!leave_mark(r, &r->lanes[i], sends, e)) {
                         ledger_rollback(r->ledger);
                         return false;
                 }
         return ledger_commit(r->ledger, e);
+}
+
+bool run_over(struct ledger *l, struct run_result *res, bool whole, struct err *e)
+{
+        bool ok = true;
+
+        if (whole && res->ended_n > 0 && (ok = ledger_begin(l, e))) {
+                for (size_t i = 0; ok && i < res->ended_n; i++)
+                        ok = ledger_resume_clear(l, res->ended[i], e);
+                if (ok)
+                        ok = ledger_commit(l, e);
+                else
+                        ledger_rollback(l);
+        }
+        mem_free(res->ended);
+        res->ended = NULL;
+        res->ended_n = 0;
+        return ok;
 }

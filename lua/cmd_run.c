@@ -100,6 +100,17 @@ static int code_of(const struct run_result *res, const struct outbox_result *sen
         return sent->dead ? EX_UNAVAILABLE : sent->untried ? err_exit_code(sent->worst) : EX_OK;
 }
 
+/* The last thing done: until then this run counts as cut off. */
+static bool forget_marks(struct running *r, struct run_result *res, bool whole)
+{
+        struct err e = { 0 };
+
+        if (run_over(r->ledger, res, whole, &e))
+                return true;
+        log_error("%s", e.text);
+        return false;
+}
+
 static int run_and_send(struct running *r)
 {
         struct run_result res = { 0 };
@@ -107,7 +118,7 @@ static int run_and_send(struct running *r)
         struct err e = { 0 };
         struct run_hooks hooks = report_hooks(r->report);
         struct script script = { r, decide, resume, release, finish };
-        bool ok = run_all(&r->config, &script, &hooks, r->ledger, &res, &e), outgoing;
+        bool ok = run_all(&r->config, &script, &hooks, r->ledger, &res, &e), outgoing, whole = ok;
         int code = ok ? EX_OK : err_exit_code(e.code);
 
         report_clear(r->report);
@@ -115,7 +126,10 @@ static int run_and_send(struct running *r)
         if (outgoing && !send_ready(r, &sent, &e)) {
                 code = err_exit_code(e.code);
                 log_error("sending the outbox: %s", e.text);
+                whole = false;
         }
+        if (!forget_marks(r, &res, whole && !run_stopped()) && code == EX_OK)
+                code = EX_IOERR;
         report_end(r->report, &res, outgoing ? &sent : NULL);
         if (!ok && !res.sources_failed && res.worst == ERR_NONE)
                 return code; /* the run has said why */

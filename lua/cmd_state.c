@@ -311,6 +311,7 @@ static int mark_all(struct options *o, struct engine *en)
         if (ok) {
                 hooks = report_hooks(report);
                 ok = run_all(&c, &script, &hooks, l, &res, &e);
+                ok = run_over(l, &res, ok, &e) && ok;
                 report_end(report, &res, NULL);
         }
         ledger_close(l);

@@ -99,6 +99,16 @@ def rows(words):
             check(r["fired"] and not r["trouble"], "%s: fired %d: %s; again: %s" % (word, r["fired"], "; ".join(r["trouble"]), run.again_command(r)))
 
 
+def B08_archive_cut_off_and_resumed():
+    """A run over an archive is killed half-way, and while it sends: --resume goes on, and nothing is done twice."""
+    resumed = 0
+    for word in kills("rename", range(2, 45, 6)) + kills("fdatasync", (12, 14, 16)) + kills("send", (1, 4, 7), "after") + kills("sendmsg", [1]):
+        r = run.point([word], True, True)
+        check(r["fired"] and not r["trouble"], "%s: fired %d: %s; again: %s" % (word, r["fired"], "; ".join(r["trouble"]), run.again_command(r)))
+        resumed += any("--resume" in said for said in r["said"])
+    check(resumed >= 5, "%d of the runs were to be resumed" % resumed)
+
+
 def D01_no_room():
     """ENOSPC and EDQUOT at a write, a sync, a link, a rename, a write of the journal: held, nothing deleted, taken up when there is room."""
     rows(["worker:%s:fail:%s" % (at, e) for e in ("ENOSPC", "EDQUOT") for at in
@@ -179,7 +189,7 @@ def L08_script_changed_after_a_crash():
 
 TESTS = [W4_fetched_and_not_yet_written, W5_staged_and_not_committed, W6_committed_and_not_yet_named, W7_settled_and_no_DELE_sent, W8_DELE_sent_and_no_QUIT,
          W9_answer_to_DELE_lost, W10_QUIT_sent_answer_lost, supervisor_dies_while_a_command_is_asked_for,
-         W17_disk_full, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
+         W17_disk_full, B08_archive_cut_off_and_resumed, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
          D04_done_and_reported_as_failed, L08_script_changed_after_a_crash]
 
 

@@ -3,7 +3,7 @@
 
 usage: run.py                       a sample of t1, t1b and t3, and the named tests (what `make test` runs)
        run.py all                   all of them, whole (what `make crash` runs)
-       run.py t1|t1b|t3 [--points N] [--seed S] [--jobs J]
+       run.py t1|t1b|t3|archive [--points N] [--seed S] [--jobs J]
        run.py named [NAME ...]      the windows and rows of the design, one by one
        run.py point WORD [WORD]     one point again, with all that it said: a word for each run, as a violation prints it
 """
@@ -51,6 +51,8 @@ def settle(w, trouble_after):
     kills = "before" in trouble_after or "after" in trouble_after
     for attempt in range(3):
         code = w.run()
+        if w.archive and code == os.EX_USAGE and "--resume" in w.output:   # a run over an archive that was cut off is never begun again unasked
+            code = w.run(args=("--resume",))
         wrong = w.done([world.HELD] if w.broken else [])
         if not wrong or w.trouble:
             break
@@ -63,9 +65,9 @@ def settle(w, trouble_after):
     return attempt
 
 
-def point(words, fixed=False):
+def point(words, fixed=False, archive=False):
     """One world; a run under each word, then undisturbed ones. -> what was seen."""
-    w = World(servers, "%s/mailmill-crash-%d" % (SCRATCH, os.getpid()))
+    w = World(servers, "%s/mailmill-crash-%d" % (SCRATCH, os.getpid()), archive)
     w.broken = not fixed
     fired, windows, where, codes = 0, [], "", []
     for word in words:
@@ -77,7 +79,7 @@ def point(words, fixed=False):
             w.fired_where = (list(w.shim.frames), w.shim.base)
         if code == 0 and w.done(tidy=False) and not deferred(w):
             w.bad("exit code 0, and yet: " + w.done(tidy=False))
-    if not w.trouble:
+    if not w.trouble and not (archive and not w.done(tidy=False)):   # a second run over an archive that was finished would read it all again
         settle(w, "+".join(words))
     if w.broken and not w.trouble:
         w.broken = False
@@ -85,7 +87,7 @@ def point(words, fixed=False):
     if w.trouble and getattr(w, "fired_where", None):
         w.shim.frames, w.shim.base = w.fired_where
         where = w.shim.where()
-    return {"words": words, "fixed": fixed, "fired": fired, "windows": windows, "trouble": w.trouble, "where": where, "codes": codes, "said": w.said,
+    return {"words": words, "fixed": fixed, "archive": archive, "fired": fired, "windows": windows, "trouble": w.trouble, "where": where, "codes": codes, "said": w.said,
             "runs": w.runs}
 
 
@@ -99,7 +101,7 @@ def guarded(task):
         return point(*task)
     except Exception as e:                         # the harness itself failed: that is a failure too
         import traceback
-        return {"words": task[0], "fixed": task[1], "fired": 0, "windows": [], "trouble": ["the harness: " + traceback.format_exc()], "where": "", "codes": [],
+        return {"words": task[0], "fixed": task[1], "archive": len(task) > 2, "fired": 0, "windows": [], "trouble": ["the harness: " + traceback.format_exc()], "where": "", "codes": [],
                 "said": [], "runs": 0}
 
 
@@ -141,6 +143,12 @@ def t1_tasks(most, again, rng, n):
     return rng.sample(out, n) if n and n < len(out) else out
 
 
+def archive_tasks(most, again, rng, n):
+    """The kills of t1, over an mbox."""
+    out = [(words, True, True) for words, _ in t1_tasks(most, again, rng, 0) if words[0].endswith(":both") or words[0].startswith("supervisor")]
+    return rng.sample(out, n) if n and n < len(out) else out
+
+
 def draw(counts, rng):
     (role, call), = rng.choices(list(counts), [c ** 0.6 for c in counts.values()])
     return "%s:%s:%d:%s:%s" % (role, call, rng.randint(1, counts[role, call]), rng.choice(("before", "after")) if call in EFFECTS else "before",
@@ -175,13 +183,13 @@ def t3_tasks(most, again, rng, n):
     return tasks + [([o], fixed) for o in STORMS for fixed in (True, False)]
 
 
-TASKS = {"t1": t1_tasks, "t1b": t1b_tasks, "t3": t3_tasks}
+TASKS = {"t1": t1_tasks, "t1b": t1b_tasks, "t3": t3_tasks, "archive": archive_tasks}
 
 
 # ---- running and reporting ----
 
 def again_command(r):
-    return "python3 tests/crash/run.py point%s %s" % (" --fixed" if r["fixed"] else "", " ".join(r["words"]))
+    return "python3 tests/crash/run.py point%s%s %s" % (" --fixed" * r["fixed"], " --archive" * r["archive"], " ".join(r["words"]))
 
 
 def short_form(r):
@@ -244,9 +252,9 @@ def build_shim():
         os.rename(part, so)
 
 
-def show_point(words, fixed):
+def show_point(words, fixed, archive):
     begin_process()
-    r = point(words, fixed)
+    r = point(words, fixed, archive)
     for i, s in enumerate(r["said"], 1):
         print("-- run %d%s\n%s" % (i, ", exit code %s" % r["codes"][i - 1] if i <= len(r["codes"]) else "", s))
     print("fired %d of %d; windows %s\n%s\n%s" % (r["fired"], len(words), r["windows"], r["where"], "\n".join(r["trouble"]) or "all is well"))
@@ -261,16 +269,17 @@ def main():
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     p.add_argument("--fixed", action="store_true")
+    p.add_argument("--archive", action="store_true")
     o = p.parse_args()
     build_shim()
     if o.what == "point":
-        show_point(o.words, o.fixed)
+        show_point(o.words, o.fixed, o.archive)
     if o.what == "named":
         begin_process()
         good, bad = named(o.words)
         finish(good, bad)
     seed = o.seed or random.randrange(1, 10**6)
-    sizes = {"sample": {"t1": 60, "t1b": 40, "t3": 120}, "all": {"t1": 0, "t1b": 0, "t3": 0}}.get(o.what, {o.what: o.points})
+    sizes = {"sample": {"t1": 60, "t1b": 40, "t3": 120, "archive": 20}, "all": dict.fromkeys(TASKS, 0)}.get(o.what, {o.what: o.points})
     most, again = in_child(counted)
     print("# seed %d; an undisturbed run makes %d calls: %s" % (seed, sum(most.values()), " ".join("%s %d" % (c, sum(n for (r, d), n in most.items() if d == c))
           for c in CALLS if any(d == c for r, d in most))), flush=True)

@@ -156,6 +156,8 @@ static void run_script(struct bench *b, const char *script)
                 s = engine_script(en);
                 l = ledger_open(state, false, &b->e);
                 b->ran = l && run_all(&c, &s, &hooks, l, &b->result, &b->e);
+                if (l)
+                        CHECK(run_over(l, &b->result, b->ran, &b->e));
                 ledger_close(l);
         }
         for (size_t i = 0; en && i < engine_problem_count(en); i++)

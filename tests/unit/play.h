@@ -140,6 +140,7 @@ static inline void play_run(struct play *g, const char *archive, ...)
         if (!l)
                 return;
         g->ok = run_all(&g->config, &script, &hooks, l, &g->result, &g->e);
+        CHECK(run_over(l, &g->result, g->ok, &g->e));
         ledger_close(l);
 }
 
