@@ -153,7 +153,7 @@ const struct pattern cost_text[] = {
         FLOWED("flowed: lines", 1500, "", "a \n", ""),
         FLOWED("flowed: quotes in one line", 20000, "", ">", "\n"),
         FLOWED("flowed: quote marks of all depths", 600, "", "> a \n>> b \n", ""),
-        FLOWED("flowed: blanks", 400000, "", " ", "\n"),
+        FLOWED("flowed: blanks", 200000, "", " ", "\n"),
         FLOWED("flowed: signatures", 1500, "", "-- \n", ""),
         FLOWED("M19 begin in text", 1500, "", "begin 644 a\n\nM\n", ""),
         CHARSET("H08 endless escapes of iso-2022-jp", 2000, "iso-2022-jp\n", "\x1b$B\x1b(B", ""),
