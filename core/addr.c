@@ -23,6 +23,7 @@ struct reader {
         const char *start;       /* of this mailbox */
         struct str inside;       /* what stood between < and > */
         bool angle;              /* there was one */
+        size_t before;           /* of the phrase stood before it */
         bool apart;              /* two words in spec with only blanks between them */
         bool blank;              /* blanks since the last byte in spec */
         bool junk;
@@ -161,17 +162,32 @@ static size_t angle_end(struct str s, bool *closed)
         return s.n;
 }
 
-static void read_angle(struct reader *r)
+/* "<<joe@x.org>>" is what it looks like; without its '>' it is nothing. */
+static bool is_doubled(struct str s)
 {
         bool closed = false;
-        size_t end = angle_end(r->rest, &closed);
 
+        if (str_starts(s, STR("<<")) && !str_starts(s, STR("<<<")))
+                angle_end(str_from(s, 1), &closed);
+        return closed;
+}
+
+static void read_angle(struct reader *r)
+{
+        bool twice = is_doubled(r->rest), closed = false;
+        size_t end;
+
+        r->rest = str_from(r->rest, twice);
+        end = angle_end(r->rest, &closed);
         r->junk |= r->angle;
         r->angle = true;
+        r->before = r->phrase.n;
         r->inside = str_make(r->rest.p + 1, (end < r->rest.n ? end : r->rest.n) - 1);
-        if (!closed)
+        if (!closed || twice)
                 *r->defects |= ADDR_SYNTAX;
         r->rest = str_from(r->rest, end + closed);
+        if (twice && str_starts(r->rest, STR(">")))
+                r->rest = str_from(r->rest, 1);
         add_blank(r);
 }
 
@@ -183,6 +199,11 @@ static bool read_piece(struct reader *r)
         switch (c) {
         case ',': case ';': case ':':
                 return false;
+        case '<':
+                if (r->angle && !r->junk && str_trim(r->inside).n > 0)
+                        return false;
+                read_angle(r);
+                break;
         case '(':
                 read_comment(r);
                 break;
@@ -191,9 +212,6 @@ static bool read_piece(struct reader *r)
                 break;
         case '[':
                 read_literal(r);
-                break;
-        case '<':
-                read_angle(r);
                 break;
         default:
                 add_char(r, c);
@@ -429,11 +447,30 @@ static void end_mailbox(struct reader *r)
         r->count++;
 }
 
+/* At a second '<': the comma before it is missing, and the words between belong to it. */
+static void end_without_comma(struct reader *r)
+{
+        struct buf words = BUF_INIT;
+
+        buf_add_str(&words, str_from(buf_str(&r->phrase), r->before));
+        r->phrase.n = r->before;
+        *r->defects |= ADDR_SYNTAX;
+        end_mailbox(r);
+        reset(r);
+        buf_add_str(&r->phrase, buf_str(&words));
+        r->nomem |= words.failed;
+        buf_free(&words);
+}
+
 /* At a byte that ends a mailbox. ';' ends a group; elsewhere it parts addresses, as Outlook's users think it does. */
 static void end_piece(struct reader *r)
 {
         char c = r->rest.p[0];
 
+        if (c == '<') {
+                end_without_comma(r);
+                return;
+        }
         if (c == ':' && !r->angle) {
                 r->group = decoded(r, buf_str(&r->phrase));
         } else {

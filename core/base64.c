@@ -176,9 +176,9 @@ size_t base64_decode(struct base64 *d, struct str in, char *out)
 
 /* RFC 4648 3.5: "pad bits MUST be set to zero by conforming encoders". Where they are, an encoder ended here and only the padding was
  * forgotten; where not, the group was cut off in its middle, and nobody knows what its last bytes were. */
-static bool could_end_here(const struct base64 *d)
+bool base64_could_end(const struct base64 *d)
 {
-        return (d->bits & (d->held == 2 ? 0xf : 0x3)) == 0;
+        return d->held == 0 || d->pads > 0 || (d->held == 2 && (d->bits & 0xf) == 0) || (d->held == 3 && (d->bits & 0x3) == 0);
 }
 
 size_t base64_end(struct base64 *d, char *out)
@@ -187,7 +187,7 @@ size_t base64_end(struct base64 *d, char *out)
 
         if (d->held > 0 && d->held + d->pads < 4)
                 d->truncated = true;
-        if (d->pads == 0 && could_end_here(d))
+        if (d->pads == 0 && base64_could_end(d))
                 o = put_held(d, out);
         d->bits = 0;
         d->held = d->pads = 0;

@@ -19,6 +19,8 @@ struct base64 {
 size_t base64_decode(struct base64 *d, struct str in, char *out);
 /* The end of the input: what is left of a group whose padding is missing, unless it was cut off in its middle; out has room for 3 bytes. */
 size_t base64_end(struct base64 *d, char *out);
+/* Could an encoder have ended here, padding apart? Not where spare bits are set, or where one sextet has come. */
+bool base64_could_end(const struct base64 *d);
 static inline size_t base64_room(size_t n) { return n / 4 * 3 + 6; }
 
 /* Encodes without line ends; out has room for (n + 2) / 3 * 4 bytes. Returns the bytes written. */

@@ -105,7 +105,7 @@ static struct str lower(struct reader *r, struct str s)
         return out;
 }
 
-/* The value: words and slashes, until a ';', or until a word that begins a parameter (the ';' is forgotten in real mail). */
+/* The value: words and slashes, until a ';' or ',', or until a word that begins a parameter (the ';' is forgotten in real mail). */
 
 static bool is_word_char(char c)
 {
@@ -141,7 +141,11 @@ static void read_value(struct reader *r)
 
         skip_blanks(r);
         while (r->rest.n > 0 && peek(r) != ';') {
-                size_t n = word_length(r->rest);
+                size_t n = word_length(r->rest), comma = str_find(str_first(r->rest, n), ',');
+                bool ends = comma < n && v.n + comma > 0;
+
+                if (ends)
+                        n = comma;
 
                 if (v.n > 0 && v.p[v.n - 1] != '/' && peek(r) != '/') {
                         defect(r, PARAMS_SYNTAX);
@@ -151,6 +155,11 @@ static void read_value(struct reader *r)
                         buf_add(&v, r->rest.p, n);
                 }
                 skip(r, n);
+                if (ends) {
+                        defect(r, PARAMS_SYNTAX);
+                        skip(r, 1);
+                        break;
+                }
                 skip_blanks(r);
         }
         r->nomem |= v.failed;
@@ -611,6 +620,10 @@ bool params_parse(struct params *p, struct str raw, const struct limits *lim, st
         }
         r.rest = str_trim_right(r.rest);
         read_value(&r);
+        if (starts_param(str_trim(raw))) { /* "Content-Disposition: filename=a.txt" */
+                defect(&r, PARAMS_SYNTAX);
+                r.rest = str_trim(str_first(raw, lim->header_field));
+        }
         read_params(&r);
         return !r.nomem && assemble(&r);
 }

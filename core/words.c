@@ -24,6 +24,7 @@ struct word {
 struct decoder {
         struct buf out;      /* UTF-8 */
         struct buf pending;  /* bytes of words in `charset`, not yet converted */
+        struct base64 group; /* of a word in base64 that ended in the middle of one: the next word may have the rest */
         struct str charset;
         struct str fallback;
         unsigned words, words_max;
@@ -92,12 +93,28 @@ bool words_unended(struct str line)
         return false;
 }
 
+/* What calls itself ISO 8859-1 or ASCII and has what are control characters there is Windows-1252. */
+static bool is_windows(struct str charset, struct str bytes)
+{
+        if (!str_eq_nocase(charset, STR("iso-8859-1")) && !str_eq_nocase(charset, STR("us-ascii")))
+                return false;
+        for (size_t i = 0; i < bytes.n; i++)
+                if ((unsigned char)bytes.p[i] >= 0x80 && (unsigned char)bytes.p[i] < 0xa0)
+                        return true;
+        return false;
+}
+
 static void flush(struct decoder *d)
 {
         bool bad = false, unknown = false;
 
+        if (d->group.held > 0)
+                d->defects |= WORDS_BAD;
+        d->group = (struct base64){ 0 };
         if (d->pending.n == 0)
                 return;
+        if (is_windows(d->charset, buf_str(&d->pending)))
+                d->charset = STR("windows-1252");
         charset_to_utf8(d->charset, buf_str(&d->pending), &d->out, &bad, &unknown);
         d->defects |= (bad ? WORDS_BAD : 0) | (unknown ? WORDS_CHARSET : 0);
         buf_clear(&d->pending);
@@ -105,20 +122,24 @@ static void flush(struct decoder *d)
 
 static void add_base64(struct decoder *d, struct str text)
 {
-        struct base64 b = { 0 };
+        struct base64 *b = &d->group;
         char *to = d->pending.p + d->pending.n;
-        size_t n = base64_decode(&b, text, to);
+        size_t n = base64_decode(b, text, to);
 
-        n += base64_end(&b, to + n);
-        d->pending.n += n;
-        if (b.garbage)
+        if (b->garbage)
                 d->defects |= WORDS_BAD;
+        b->garbage = false;
+        if (base64_could_end(b)) {
+                n += base64_end(b, to + n);
+                *b = (struct base64){ 0 };
+        }
+        d->pending.n += n;
 }
 
 static void add_word(struct decoder *d, const struct word *w)
 {
         d->words++;
-        if (!str_eq_nocase(w->charset, d->charset))
+        if (!str_eq_nocase(w->charset, d->charset) || (d->group.held > 0 && w->encoding != 'b'))
                 flush(d);
         d->charset = w->charset;
         if (!buf_reserve(&d->pending, base64_room(w->text.n) + w->text.n))

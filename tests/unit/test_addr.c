@@ -113,7 +113,6 @@ TEST(H05_never_another_address)
         CHECK_STR(parse("<a b@c>"), "|a b@c!");
         CHECK_STR(parse("John Doe a@b.org"), "|John Doe a@b.org!");
         CHECK_STR(parse("a@b.org c@d.org"), "|a@b.org c@d.org!");
-        CHECK_STR(parse("<a@b.org> <c@d.org>"), "|<a@b.org> <c@d.org>!");
         CHECK_STR(parse("<a, b@c>"), "|a! / |b@c>!");
         CHECK_STR(parse("<mailto:a@b.org>"), "|mailto:a@b.org!");
         CHECK_STR(parse("a@b..c, a@.b, a@b."), "|a@b..c! / |a@.b! / |a@b.!");
@@ -137,6 +136,21 @@ static void check_linear(const char *unit, size_t n)
                 buf_add_str(&b, str_of(unit));
         parse_bytes(buf_str(&b));
         buf_free(&b);
+}
+
+TEST(brackets_twice_and_commas_forgotten)
+{
+        CHECK_STR(parse("<a@b.org> <c@d.org>"), "|a@b.org / |c@d.org");
+        CHECK(defects & ADDR_SYNTAX);
+        CHECK_STR(parse("A <a@b.org> C C <c@d.org> (x), e@f.org"), "A|a@b.org / C C|c@d.org / |e@f.org");
+        CHECK_STR(parse("A <a@b.org>\"C, D\"<c@d.org>"), "A|a@b.org / C, D|c@d.org");
+        CHECK_STR(parse("g: A <a@b.org> <c@d.org>; <e@f.org>"), "A|a@b.org|g / |c@d.org|g / |e@f.org");
+        CHECK_STR(parse("Foo <bar> <c@d.org>"), "Foo|bar! / |c@d.org");
+        CHECK_STR(parse("<a@b.org> Joe"), "Joe|a@b.org");
+        CHECK_STR(parse("Joe <<a@b.org>>"), "Joe|a@b.org");
+        CHECK(defects & ADDR_SYNTAX);
+        CHECK_STR(parse("Joe <<a@b.org>, c@d.org"), "Joe|a@b.org / |c@d.org");
+        CHECK_STR(parse("=?utf-8?q?a@b.org?="), "|=?utf-8?q?a@b.org?=!");
 }
 
 TEST(H05_H06_linear)

@@ -100,6 +100,21 @@ TEST(rfc2231)
         CHECK(p.defects == 0);
 }
 
+TEST(a_comma_for_a_semicolon_and_no_value_at_all)
+{
+        parse("text/plain, charset=utf-8");
+        CHECK_STR(p.value, "text/plain");
+        CHECK_STR(get("charset"), "utf-8");
+        CHECK(p.defects & PARAMS_SYNTAX);
+        parse("attachment, filename=a.txt");
+        CHECK_STR(p.value, "attachment");
+        CHECK_STR(get("filename"), "a.txt");
+        parse("filename=\"a b.txt\"; size=3");
+        CHECK_STR(get("filename"), "a b.txt");
+        CHECK_STR(get("size"), "3");
+        CHECK(p.defects & PARAMS_SYNTAX);
+}
+
 TEST(H10_sections)
 {
         struct buf b = BUF_INIT;

@@ -122,6 +122,25 @@ TEST(H08_split_and_unknown)
         CHECK_STR(decode("=?utf-7?q?+AOQ-?="), "\xc3\xa4");
 }
 
+TEST(base64_groups_over_two_words)
+{
+        CHECK_STR(decode("=?utf-8?b?VGhpc?= =?utf-8?b?yBpcw==?="), "This is");
+        CHECK_STR(decode("=?utf-8?b?w6?= =?utf-8?b?Q=?="), "\xc3\xa4");
+        CHECK(defects == 0);
+        CHECK_STR(decode("=?utf-8?b?aGVsbG8?= =?utf-8?b?IHdvcmxk?="), "hello world"); /* only their padding is forgotten */
+        CHECK_STR(decode("=?utf-8?b?VGhpc?= =?utf-8?q?yBpcw?="), "ThiyBpcw");
+        CHECK(defects == WORDS_BAD);
+        CHECK(str_starts(decode("=?utf-8?b?VGhpc?= and =?utf-8?b?yBpcw==?="), STR("Thi and ")));
+        CHECK(defects == WORDS_BAD);
+}
+
+TEST(windows_1252_under_another_name)
+{
+        CHECK_STR(decode("=?iso-8859-1?q?=93hi=94_=E9?="), "\xe2\x80\x9chi\xe2\x80\x9d \xc3\xa9");
+        CHECK_STR(decode("=?iso-8859-1?q?caf=E9?="), "caf\xc3\xa9");
+        CHECK_STR(decode("=?iso-8859-2?q?=B1?="), "\xc4\x85");
+}
+
 TEST(H09_controls)
 {
         CHECK_STR(decode("=?utf-8?q?a=0D=0ABcc:_x=00=1B[2J=7F=C2=9B?="), "a Bcc: x[2J");
