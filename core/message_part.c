@@ -3,6 +3,7 @@
 
 #include "core/charset.h"
 #include "core/digest.h"
+#include "core/filename.h"
 #include "core/params.h"
 #include "core/sniff.h"
 #include "core/words.h"
@@ -128,6 +129,32 @@ static void add_name(struct part *p, struct str s)
                 message_nomem(p->m);
 }
 
+/* Ordinary names, nearly all, are told by a look. */
+static bool is_ordinary(struct str s)
+{
+        for (size_t i = 0; i < s.n; i++)
+                if ((unsigned char)s.p[i] >= 0x80 || s.p[i] == '{' || (s.p[i] == ' ' && i + 1 < s.n && s.p[i + 1] == ' '))
+                        return false;
+        return true;
+}
+
+/* What the names show that is meant to mislead. */
+static void note_names(struct part *p, struct arena *a)
+{
+        static const struct {
+                unsigned flag;
+                const char *defect;
+        } all[] = { { FILENAME_BIDI, "name.invisible" }, { FILENAME_SPACES, "name.spaces" }, { FILENAME_CLSID, "name.clsid" }, { FILENAME_MIXED, "name.mixed" } };
+        unsigned flags = 0;
+
+        for (size_t i = 0; i < p->names_n; i++)
+                if (!is_ordinary(p->names[i]))
+                        filename_clean(p->names[i], &flags, a);
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+                if (flags & all[i].flag)
+                        message_add_defect(p->m, all[i].defect);
+}
+
 static void add_names(struct part *p, const struct params *of, struct str key)
 {
         const struct param *q = params_find(of, key);
@@ -161,6 +188,7 @@ static bool read_names(struct part *p, const struct header *h, const struct para
         if (p->names_n > 1)
                 message_add_defect(p->m, "ambiguous.name");
         p->name = p->names_n ? p->names[0] : STR_NONE;
+        note_names(p, a);
         return true;
 }
 

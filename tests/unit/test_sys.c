@@ -1,6 +1,10 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -110,6 +114,57 @@ static void beneath(unsigned pretend)
 TEST(open_beneath) { beneath(0); }
 TEST(open_beneath_by_steps) { beneath(SYS_NO_OPENAT2); }
 TEST(open_beneath_interrupted) { beneath(SYS_EINTR_STORM | SYS_SHORT_WRITES); }
+
+/* A directory that becomes a link to elsewhere and back, all the time. */
+enum { RACES = 50000 }; /* for each of the two ways to open */
+
+struct flipper {
+        int dir;
+        atomic_bool stop;
+        atomic_ulong flips;
+};
+
+static void *flip(void *ctx)
+{
+        struct flipper *f = ctx;
+
+        while (!atomic_load(&f->stop)) {
+                if (renameat2(f->dir, "a/d", f->dir, "a/l", RENAME_EXCHANGE) == 0)
+                        atomic_fetch_add(&f->flips, 1);
+        }
+        return NULL;
+}
+
+static void race(unsigned pretend)
+{
+        int dir = fresh(), made = 0, refused = 0;
+        char command[200];
+        struct flipper f = { .dir = dir };
+        pthread_t thread;
+
+        sys_pretend(pretend);
+        NEED(dir >= 0 && mkdirat(dir, "a", 0700) == 0 && mkdirat(dir, "a/d", 0700) == 0 && mkdirat(dir, "outside", 0700) == 0 &&
+             symlinkat("../outside", dir, "a/l") == 0 && pthread_create(&thread, NULL, flip, &f) == 0);
+        while (atomic_load(&f.flips) == 0)
+                sched_yield();
+        for (int i = 0; i < RACES; i++) {
+                int fd = sys_open_beneath(dir, STR("a/d/x"), O_WRONLY | O_CREAT, 0600, &e);
+
+                made += fd >= 0;
+                refused += fd < 0;
+                if (fd >= 0)
+                        close(fd);
+        }
+        atomic_store(&f.stop, true);
+        pthread_join(thread, NULL);
+        CHECK(made > 0 && refused > 0 && atomic_load(&f.flips) > 100);
+        snprintf(command, sizeof command, "test -d %s/outside && test -z \"$(ls -A %s/outside)\"", where, where);
+        CHECK(system(command) == 0);
+        gone(dir);
+}
+
+TEST(F23_directory_becomes_a_link) { race(0); }
+TEST(F23_directory_becomes_a_link_by_steps) { race(SYS_NO_OPENAT2); }
 
 TEST(open_beneath_leaks_no_descriptor)
 {
