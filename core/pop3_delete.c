@@ -118,7 +118,12 @@ static bool quit(struct fetch *f, struct err *e)
         if (f->o.dry || !quit_is_safe(f))
                 return true;
         if (!lines_poll(f->p->l, &have, &why) || have.n > 0) {
-                log_info("%.*s: the session ended before QUIT%s%s", STR_FMT(f->s.name), why.text[0] ? ": " : "", why.text);
+                const char *colon = why.text[0] ? ": " : "";
+                if (f->gone_n > 0)
+                        log_warn("%.*s: the session ended before QUIT%s%s; what it was to delete is deleted in the next run", STR_FMT(f->s.name), colon,
+                                 why.text);
+                else
+                        log_info("%.*s: the session ended before QUIT%s%s", STR_FMT(f->s.name), colon, why.text);
                 return true;
         }
         if (pop3_quit(f->p, &why))
