@@ -316,6 +316,30 @@ TEST(H08_charsets)
         end();
 }
 
+TEST(H08_bytes_in_the_charset_of_the_text)
+{
+        OPEN("Subject: \xf0\xd2\xc9\xd7\xc5\xd4\nTo: \"\xf0\xd2\xc9, x\" <a@b.org>\nContent-Type: text/plain; charset=koi8-r\n\nx\n");
+        CHECK_STR(message_subject(m), "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82");
+        CHECK_STR(message_addresses(m, STR("To"))->name, "\xd0\x9f\xd1\x80\xd0\xb8, x");
+        CHECK_STR(message_addresses(m, STR("To"))->addr, "a@b.org");
+        CHECK(flagged("charset.guessed"));
+        OPEN("Subject: \xf0\xd2\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b\nContent-Type: text/html; charset=koi8-r\n\nx\n--b--\n");
+        CHECK_STR(message_subject(m), "\xd0\x9f\xd1\x80");
+        OPEN("Subject: \xa5\\\xa5\x40\nTo: \"\xa5\\\" <a@b.org>\nContent-Type: text/plain; charset=big5\n\nx\n"); /* a backslash as second byte */
+        CHECK_STR(message_subject(m), "\xe5\x8a\x9f\xe4\xb8\x96");
+        CHECK_STR(message_addresses(m, STR("To"))->name, "\xe5\x8a\x9f");
+        OPEN("Subject: caf\xe9\nContent-Type: text/plain; charset=utf-16\n\nx\n");
+        CHECK_STR(message_subject(m), "caf\xc3\xa9");
+        OPEN("To: a\xff@b.org\nSubject: caf\xe9\nContent-Type: text/plain; charset=ibm037\n\nx\n"); /* EBCDIC: ASCII would change */
+        CHECK_STR(message_subject(m), "caf\xc3\xa9");
+        CHECK(!message_addresses(m, STR("To"))->valid);
+        OPEN("Subject: \x93hi\x94\nContent-Type: text/plain; charset=iso-8859-1\n\nx\n");
+        CHECK_STR(message_subject(m), "\xe2\x80\x9chi\xe2\x80\x9d");
+        OPEN("Subject: \x81\xff\nContent-Type: text/plain; charset=koi8-nobody\n\nx\n");
+        CHECK(utf8_valid(message_subject(m)));
+        end();
+}
+
 /* No control character leaves a decoded value, so none can begin a new field, and none reaches a terminal. */
 TEST(H09_controls_in_words)
 {
