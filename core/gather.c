@@ -10,6 +10,8 @@
 enum {
         TEMP_BLOCK = 256 << 10, /* writes to the temporary file are of this size */
         PIECES_MAX = 2048,      /* a ">From " line leaves a byte out; a file with CRLF has more than any table should hold */
+        PIECE_MIN = 1024,       /* bytes, on average: smaller ones cost more to collect than to keep in memory */
+        IN_PLACE_MIN = 128 << 10, /* reading again costs no more than memory from here on, and a thousand messages are in flight */
 };
 
 void gather_init(struct gather *g, const struct slurp *in, const char *tmp_dir, uint64_t memory_max)
@@ -108,10 +110,10 @@ static bool new_piece(struct gather *g, struct err *e)
                 return err_nomem(e);
         if (g->pieces_n > 0 && g->pieces[g->pieces_n - 1].at == g->n)
                 g->pieces_n--; /* nothing came of it */
-        if (g->pieces_n == PIECES_MAX) {
-                g->scattered = true;
+        g->scattered = g->pieces_n == PIECES_MAX ||
+                       (g->where == GATHER_MEMORY && g->n >= IN_PLACE_MIN / 2 && g->n / g->pieces_n < PIECE_MIN);
+        if (g->scattered)
                 return g->where != GATHER_IN_PLACE || move_to_temp(g, e);
-        }
         g->pieces[g->pieces_n++] = (struct piece){ g->n, g->next };
         return true;
 }
@@ -120,6 +122,12 @@ bool gather_skip(struct gather *g, struct err *e)
 {
         g->next++;
         return g->scattered || !g->in->seekable || new_piece(g, e);
+}
+
+/* The size that a message in memory may have. */
+static uint64_t room(const struct gather *g)
+{
+        return g->in->seekable && !g->scattered && g->memory_max > IN_PLACE_MIN ? IN_PLACE_MIN : g->memory_max;
 }
 
 static bool outgrow_memory(struct gather *g, struct err *e)
@@ -161,7 +169,7 @@ static bool put(struct gather *g, const char *p, size_t n, struct err *e)
                 drop_temp(g);
                 g->where = GATHER_NOWHERE;
         }
-        if (g->where == GATHER_MEMORY && g->n + n > g->memory_max && !outgrow_memory(g, e))
+        if (g->where == GATHER_MEMORY && g->n + n > room(g) && !outgrow_memory(g, e))
                 return false;
         if (g->pieces_n == 0 && g->in->seekable && !g->scattered && !new_piece(g, e))
                 return false;
@@ -196,7 +204,7 @@ bool gather_add(struct gather *g, const char *p, size_t n, struct err *e)
 {
         if (n == 0)
                 return true;
-        if (g->where == GATHER_MEMORY && g->n + n <= g->memory_max && g->used + n + 1 > g->cap) {
+        if (g->where == GATHER_MEMORY && g->n + n <= room(g) && g->used + n + 1 > g->cap) {
                 /* room for the whole piece at once; a message in several pieces grows by doubling */
                 size_t want = g->used + n + 1;
 
