@@ -14,6 +14,22 @@ enum {
         EMLX_LINE = 20,  /* digits of a length and blanks */
 };
 
+/* What lies in another archive has longer UIDs than are known here. */
+static bool may_parse(void *ctx)
+{
+        const struct archive *a = ctx, *top = a;
+
+        while (top->outer)
+                top = top->outer;
+        return !a->place && top->base.may_parse && top->base.may_parse(top->base.may_parse_ctx, a->taking);
+}
+
+void archive_begin(struct archive *a, uint64_t start, struct str uid)
+{
+        a->taking = uid;
+        gather_begin(&a->gather, start);
+}
+
 bool archive_init(struct archive *a, const struct source_ops *ops, struct str name, const struct limits *lim, const char *tmp_dir,
                   struct err *e)
 {
@@ -23,8 +39,7 @@ bool archive_init(struct archive *a, const struct source_ops *ops, struct str na
         a->in = SLURP_NONE;
         a->name = mem_dup(name.n ? name.p : "", name.n);
         a->tmp_dir = mem_dup(tmp_dir, strlen(tmp_dir));
-        gather_init(&a->gather, &a->in, a->tmp_dir, lim->memory_message);
-        a->gather.message_max = lim->message;
+        gather_init(&a->gather, &a->in, a->tmp_dir, &a->lim, may_parse, a);
         if (!a->name || !a->tmp_dir)
                 return err_nomem(e);
         a->base.name = str_make(a->name, name.n);
@@ -72,13 +87,20 @@ static bool too_large(struct archive *a, const struct origin *o)
 
 bool archive_give(struct archive *a, struct origin *o, struct message **out, struct err *e)
 {
+        struct sketch *s;
         struct range r;
 
         *out = NULL;
         if (gather_over(&a->gather))
                 return too_large(a, o);
-        if (!gather_end(&a->gather, &r, e) || !(*out = make(a, r, o, e)))
+        if (!gather_end(&a->gather, &r, e))
                 return false;
+        s = gather_sketch(&a->gather);
+        if (!(*out = make(a, r, o, e))) {
+                sketch_free(s);
+                return false;
+        }
+        message_take_sketch(*out, s);
         a->number++;
         atomic_fetch_add(&a->base.done_messages, 1);
         return true;

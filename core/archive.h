@@ -14,6 +14,7 @@ struct archive {
         char *tmp_dir;
         struct slurp in;
         struct gather gather;
+        struct str taking;   /* UID of the message that is being gathered */
         struct unbundle *layer; /* between `in` and its file: a message that is compressed by itself */
         uint64_t number;     /* messages given so far */
         uint64_t unread;     /* entries that could not be read: finish fails because of them */
@@ -46,6 +47,8 @@ char *archive_path(const struct archive *a, struct str path) MUST_CHECK;
 bool archive_enter(struct archive *a, struct source *s, struct str place, struct err *e) MUST_CHECK;
 bool archive_within_next(struct archive *a, struct message **out, struct err *e) MUST_CHECK;
 void archive_leave(struct archive *a);
+/* A message with this UID, which stays where it is until the message is given, begins at this offset of the input: gather_begin. */
+void archive_begin(struct archive *a, uint64_t start, struct str uid);
 bool archive_stopped(const struct archive *a);
 /* For source_ops: an archive is only read. */
 void archive_settle(struct source *s, const struct outcome *o, size_t n);

@@ -75,7 +75,7 @@ bool eml_read(struct archive *a, struct origin *o, struct message **out, struct 
         at = skip_front(a, o, &length);
         memcpy(sender, o->envelope_from.n ? o->envelope_from.p : "", o->envelope_from.n); /* the buffer slides on */
         o->envelope_from.p = sender;
-        gather_begin(&a->gather, a->in.base + at);
+        archive_begin(a, a->in.base + at, o->uid);
         if (!take_all(a, at, length, e))
                 return false;
         o->suspect = a->in.cut;

@@ -14,9 +14,22 @@ enum {
         IN_PLACE_MIN = 128 << 10, /* reading again costs no more than memory from here on, and a thousand messages are in flight */
 };
 
-void gather_init(struct gather *g, const struct slurp *in, const char *tmp_dir, uint64_t memory_max)
+void gather_init(struct gather *g, const struct slurp *in, const char *tmp_dir, const struct limits *lim, bool (*may_parse)(void *ctx), void *ctx)
 {
-        *g = (struct gather){ .in = in, .tmp_dir = tmp_dir, .memory_max = memory_max, .temp = -1 };
+        *g = (struct gather){ .in = in, .tmp_dir = tmp_dir, .lim = lim, .may_parse = may_parse, .ctx = ctx, .temp = -1 };
+}
+
+static void drop_sketch(struct gather *g)
+{
+        sketch_free(g->sketch);
+        g->sketch = NULL;
+}
+
+/* Without it the message is parsed later, from its file. */
+static void sketch(struct gather *g, const char *p, size_t n)
+{
+        if (g->sketch && n > 0 && !sketch_feed(g->sketch, str_make(p, n)))
+                drop_sketch(g);
 }
 
 static void drop_temp(struct gather *g)
@@ -29,6 +42,7 @@ static void drop_temp(struct gather *g)
 void gather_begin(struct gather *g, uint64_t start)
 {
         drop_temp(g); /* of a message that was given up half way */
+        drop_sketch(g);
         g->where = GATHER_MEMORY;
         g->scattered = g->cr = false;
         g->next = start;
@@ -127,11 +141,13 @@ bool gather_skip(struct gather *g, struct err *e)
 /* The size that a message in memory may have. */
 static uint64_t room(const struct gather *g)
 {
-        return g->in->seekable && !g->scattered && g->memory_max > IN_PLACE_MIN ? IN_PLACE_MIN : g->memory_max;
+        return g->in->seekable && !g->scattered && g->lim->memory_message > IN_PLACE_MIN ? IN_PLACE_MIN : g->lim->memory_message;
 }
 
 static bool outgrow_memory(struct gather *g, struct err *e)
 {
+        g->sketch = g->may_parse(g->ctx) ? sketch_new(g->lim) : NULL;
+        sketch(g, g->p, g->used);
         if (g->scattered || !g->in->seekable)
                 return open_temp(g, e) && flush(g, e);
         g->where = GATHER_IN_PLACE;
@@ -165,8 +181,9 @@ static bool put(struct gather *g, const char *p, size_t n, struct err *e)
 {
         if (n == 0)
                 return true;
-        if (g->message_max && g->n + n > g->message_max) {
+        if (g->lim->message && g->n + n > g->lim->message) {
                 drop_temp(g);
+                drop_sketch(g);
                 g->where = GATHER_NOWHERE;
         }
         if (g->where == GATHER_MEMORY && g->n + n > room(g) && !outgrow_memory(g, e))
@@ -175,6 +192,7 @@ static bool put(struct gather *g, const char *p, size_t n, struct err *e)
                 return false;
         g->n += n;
         g->next += n;
+        sketch(g, p, n);
         if (g->where == GATHER_IN_PLACE || g->where == GATHER_NOWHERE)
                 return true;
         return g->where == GATHER_TEMP ? put_temp(g, p, n, e) : put_memory(g, p, n, e);
@@ -275,7 +293,7 @@ static bool end_in_temp(struct gather *g, struct backing **in, struct err *e)
 
 bool gather_over(const struct gather *g)
 {
-        return g->where == GATHER_NOWHERE || (g->message_max && g->n + g->cr > g->message_max);
+        return g->where == GATHER_NOWHERE || (g->lim->message && g->n + g->cr > g->lim->message);
 }
 
 bool gather_end(struct gather *g, struct range *out, struct err *e)
@@ -287,6 +305,8 @@ bool gather_end(struct gather *g, struct range *out, struct err *e)
         g->cr = false;
         if (g->where == GATHER_MEMORY && !reserve(g, 1, e)) /* an empty message has a backing, too */
                 return false;
+        if (g->sketch && !sketch_end(g->sketch))
+                drop_sketch(g);
         *out = (struct range){ NULL, 0, g->n };
         ok = g->where == GATHER_MEMORY ? end_in_memory(g, &out->in, e)
            : g->where == GATHER_TEMP   ? end_in_temp(g, &out->in, e)
@@ -295,12 +315,21 @@ bool gather_end(struct gather *g, struct range *out, struct err *e)
         return ok;
 }
 
+struct sketch *gather_sketch(struct gather *g)
+{
+        struct sketch *s = g->sketch;
+
+        g->sketch = NULL;
+        return s;
+}
+
 void gather_rewind(struct gather *g)
 {
         if (g->place)
                 backing_unref(g->place);
         g->place = NULL;
         drop_temp(g);
+        drop_sketch(g);
 }
 
 void gather_close(struct gather *g)

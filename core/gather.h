@@ -4,7 +4,7 @@
 #ifndef CORE_GATHER_H
 #define CORE_GATHER_H
 
-#include "core/range.h"
+#include "core/message.h"
 #include "core/slurp.h"
 
 enum gather_where { GATHER_MEMORY, GATHER_IN_PLACE, GATHER_TEMP, GATHER_NOWHERE };
@@ -12,8 +12,9 @@ enum gather_where { GATHER_MEMORY, GATHER_IN_PLACE, GATHER_TEMP, GATHER_NOWHERE 
 struct gather {
         const struct slurp *in;
         const char *tmp_dir;
-        uint64_t memory_max;
-        uint64_t message_max;     /* 0: none. Of a longer message no byte is kept, they are only counted */
+        const struct limits *lim;
+        bool (*may_parse)(void *ctx); /* asked once for each large message: may its structure be found on the way? */
+        void *ctx;
         struct backing *place;    /* the archive's file, shared by its large messages; NULL until one needs it */
         enum gather_where where;
         bool scattered;           /* too many bytes have been left out to tell of the pieces between them */
@@ -24,11 +25,12 @@ struct gather {
         size_t used, cap;
         struct piece *pieces;     /* where it stands in the input: PIECES_MAX of them */
         size_t pieces_n;
+        struct sketch *sketch;    /* of a large one; NULL: none */
         int temp;                 /* -1: none */
 };
 
-/* in and tmp_dir are borrowed. */
-void gather_init(struct gather *g, const struct slurp *in, const char *tmp_dir, uint64_t memory_max);
+/* All is borrowed. */
+void gather_init(struct gather *g, const struct slurp *in, const char *tmp_dir, const struct limits *lim, bool (*may_parse)(void *ctx), void *ctx);
 /* The input is another file now. */
 void gather_rewind(struct gather *g);
 /* A message begins at this offset of the input. */
@@ -37,10 +39,12 @@ void gather_begin(struct gather *g, uint64_t start);
 bool gather_add(struct gather *g, const char *p, size_t n, struct err *e) MUST_CHECK;
 /* One byte of the input is left out here. */
 bool gather_skip(struct gather *g, struct err *e) MUST_CHECK;
-/* Whether it has become longer than message_max: n says by how much, and gather_end is not due. */
+/* Whether it has become longer than limits.message: of such a one no byte is kept, n says by how much, and gather_end is not due. */
 bool gather_over(const struct gather *g);
 /* The message is complete: *out holds a reference of its backing, which the caller drops. */
 bool gather_end(struct gather *g, struct range *out, struct err *e) MUST_CHECK;
+/* Of the message that ended last; the caller frees it. NULL: there is none. */
+struct sketch *gather_sketch(struct gather *g);
 void gather_close(struct gather *g);
 
 #endif

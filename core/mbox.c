@@ -49,6 +49,7 @@ struct mbox {
         bool ambiguous;         /* one of these is in this message, or begins it */
         uint64_t deleted;       /* messages left out */
         uint64_t offset;        /* of the message's From_ line */
+        char uid[24];
         struct mboxhead head;   /* of the message */
         enum { LENGTH_NONE, LENGTH_CLAIMED, LENGTH_TRUE } length; /* true: what stands behind it has been seen */
         uint64_t body_end;      /* as its Content-Length says */
@@ -285,6 +286,7 @@ static void take_fromline(struct mbox *m)
 
         fromline_parse(str_first(line, FROMLINE_MAX), &from);
         m->offset = in->base + m->at;
+        snprintf(m->uid, sizeof m->uid, "%llu", (unsigned long long)m->offset);
         m->time = from.time;
         m->sender_n = from.sender.n;
         memcpy(m->sender, from.sender.p, from.sender.n);
@@ -378,12 +380,10 @@ static bool goes_on(const struct slurp *in)
 static bool finish_message(struct mbox *m, struct message **out, struct err *e)
 {
         const struct slurp *in = &m->a.in;
-        char uid[24];
         struct origin o = { .source = m->a.base.name, .folder = STR(""), .offset = m->offset, .time = m->time };
 
         o.flags = str_make(m->head.flags, m->head.flags_n);
-        snprintf(uid, sizeof uid, "%llu", (unsigned long long)m->offset);
-        o.uid = str_of(uid);
+        o.uid = str_of(m->uid);
         o.envelope_from = str_make(m->sender, m->sender_n);
         o.suspect = m->ended && (in->cut || (in->n > 0 && in->p[in->n - 1] != '\n') || goes_on(in));
         o.ambiguous = m->ambiguous;
@@ -415,7 +415,7 @@ static bool read_message(struct mbox *m, struct message **out, struct err *e)
         take_fromline(m);
         if (!read_head(m, e))
                 return false;
-        gather_begin(&m->a.gather, in->base + m->at);
+        archive_begin(&m->a, in->base + m->at, str_of(m->uid));
         if (!read_body(m, e))
                 return false;
         if (!m->ended)

@@ -76,6 +76,7 @@ void message_free(struct message *m)
                 return;
         spill_free(&m->spill);
         backing_unref(m->r.in);
+        sketch_free(m->sketch);
         if (m->cids)
                 map_free(m->cids, NULL);
         if (m->srcs)

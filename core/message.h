@@ -35,6 +35,15 @@ struct origin {
 /* The bytes are those of r; the message takes its own reference of r.in. LF form (CRLF has become LF) is the source's duty.
  * lim is copied. NULL when out of memory. */
 struct message *message_new(struct range r, const struct origin *o, const struct limits *lim, struct err *e) MUST_CHECK;
+
+/* The structure of a message, found while its bytes are read for the first time: it spares message_parse a pass over a file. */
+struct sketch;
+struct sketch *sketch_new(const struct limits *lim) MUST_CHECK;  /* NULL when out of memory */
+bool sketch_feed(struct sketch *s, struct str bytes) MUST_CHECK; /* in order, all of them; false: out of memory, and it is of no use */
+bool sketch_end(struct sketch *s) MUST_CHECK;                    /* that was all; false as above */
+void sketch_free(struct sketch *s);                              /* may be NULL */
+/* m, made with the same limits and not parsed yet, owns it from now on. s was ended; it may be NULL. */
+void message_take_sketch(struct message *m, struct sketch *s);
 void message_free(struct message *m);
 /* Finds the structure now (the reading thread calls it, so that the script need not wait); asked for anyway when needed. */
 bool message_parse(struct message *m, struct err *e) MUST_CHECK;

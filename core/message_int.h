@@ -56,8 +56,16 @@ struct memo {
         size_t n;
 };
 
+struct sketch {
+        struct arena *a;                /* of the tree */
+        struct mime_parser *parser;     /* NULL once ended */
+        struct mime_defects defects;
+        struct mime *root;
+};
+
 struct message {
         struct range r;
+        struct sketch *sketch;          /* NULL: none was made */
         struct origin o;
         struct limits lim;
         struct arena *a;

@@ -166,13 +166,20 @@ static bool list_leaves(struct message *m)
         return true;
 }
 
+static struct mime *sketched(struct message *m)
+{
+        for (unsigned i = 0; i < m->sketch->defects.count; i++)
+                mime_defect(&m->defects, m->sketch->defects.names[i]);
+        return m->sketch->root;
+}
+
 bool message_parse(struct message *m, struct err *e)
 {
         struct mime *root;
 
         if (m->parsed)
                 return true;
-        root = message_structure(m, m->r, &m->lim, &m->defects, false, e);
+        root = m->sketch ? sketched(m) : message_structure(m, m->r, &m->lim, &m->defects, false, e);
         if (!root)
                 return false;
         m->whole.path = STR("");

@@ -81,6 +81,16 @@ static bool parse(struct lane *l, struct message *m, struct err *e)
         return ok || err_in(e, "message %llu of %.*s", (unsigned long long)o->number, STR_FMT(o->source));
 }
 
+/* For an archive that parses while it reads. next_wanted drops the hand again. */
+static bool may_parse(void *ctx, struct str uid)
+{
+        struct lane *l = ctx;
+        struct origin o = { .uid = uid };
+
+        hand_take(hand_slot(), l->la.name, uid, 0, "reading");
+        return !run_crash(l->run, l->la.name, &o);
+}
+
 static bool has_number(const struct lane *l, const struct source *s)
 {
         return l->resumable && s == l->source;
@@ -160,9 +170,12 @@ static bool next_wanted(struct lane *l, struct source *s, struct message **m, st
 
         do {
                 uint64_t number = 0;
+                bool ok;
 
                 settle_what_came(l, s);
-                if (!s->ops->next(s, m, e))
+                ok = s->ops->next(s, m, e);
+                hand_drop(hand_slot());
+                if (!ok)
                         return false;
                 if (*m)
                         number = message_origin(*m)->number;
@@ -254,6 +267,10 @@ static void lane_main(void *arg)
 bool lane_start(struct lane *l, struct err *e)
 {
         l->input_event = (struct event){ GOT_INPUT_END, l };
+        if (l->source && l->source->archive) {
+                l->source->may_parse = may_parse;
+                l->source->may_parse_ctx = l;
+        }
         l->thread = thread_start(lane_main, l, "source", e);
         return l->thread != NULL;
 }

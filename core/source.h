@@ -42,6 +42,10 @@ struct source {
         atomic_bool stop;         /* set by the run: next ends soon */
         /* Set by next together with *out NULL: not the end. It is called again once every message that it gave has its outcome. */
         bool rests;
+        /* Asked by an archive that would parse a large message while it reads it: may it? Parsing may kill the process, so somebody has to
+         * know over which message, and one that has done so is not parsed again. NULL: no. */
+        bool (*may_parse)(void *ctx, struct str uid);
+        void *may_parse_ctx;
 };
 
 void source_free(struct source *s); /* may be NULL */

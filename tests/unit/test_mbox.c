@@ -439,6 +439,93 @@ TEST(bytes_left_out_of_a_large_message)
         }
 }
 
+struct asked {
+        bool answer;
+        int n;
+        char uid[24];
+};
+
+static bool note_asked(void *ctx, struct str uid)
+{
+        struct asked *a = ctx;
+
+        a->n++;
+        snprintf(a->uid, sizeof a->uid, "%.*s", STR_FMT(uid));
+        return a->answer;
+}
+
+static void same_tree(struct message *m, struct message *twin)
+{
+        struct part **parts, **twins;
+        size_t n, twin_n, d, twin_d;
+        struct err e;
+
+        NEED(message_parse(m, &e) && message_parse(twin, &e));
+        n = message_leaves(m, &parts);
+        twin_n = message_leaves(twin, &twins);
+        NEED(n == twin_n);
+        for (size_t i = 0; i < n; i++) {
+                CHECK_BYTES(part_path(parts[i]), part_path(twins[i]));
+                CHECK_BYTES(part_type(parts[i]), part_type(twins[i]));
+                CHECK_BYTES(part_content(parts[i]), part_content(twins[i]));
+        }
+        message_defects(m, &d);
+        message_defects(twin, &twin_d);
+        CHECK(d == twin_d);
+}
+
+static void multipart(struct buf *b, int i)
+{
+        buf_printf(b, "Subject: %d\nContent-Type: multipart/mixed; boundary=%s\n\npreamble\n", i, i % 7 ? "x" : "\"\"");
+        for (int k = 0; k <= i % 5; k++)
+                buf_printf(b, "--x\nContent-Type: %s\n\n%s\nFrom %d\n--y\n%s", k % 3 ? "text/html" : "message/rfc822",
+                           k % 2 ? "Subject: in\n" : "", k, i % 3 == 1 ? "\n" : "");
+        if (i % 4)
+                buf_add_str(b, STR("--x--\n"));
+}
+
+/* The structure of a large message that was found while it was read is the one that parsing finds; nothing is parsed unasked. */
+TEST(parsed_while_it_is_read)
+{
+        static const size_t blocks[] = { SLURP_BLOCK_MIN, 2111, SLURP_BLOCK };
+
+        scratch_begin();
+        for (int i = 0; i < 120 && test_bad == 0; i++) {
+                struct buf box = BUF_INIT, first = BUF_INIT, text = BUF_INIT;
+                struct limits lim = limits_default;
+                struct asked asked = { .answer = i % 6 };
+                struct message *m[2], *twin;
+                struct source *s;
+                struct err e;
+                char uid[24];
+
+                slurp_block = blocks[i % 3];
+                lim.memory_message = i % 5 ? 30 : 300;
+                multipart(&text, i);
+                quote(&first, STR("S\n\n"), false);
+                buf_add_str(&box, buf_str(&first));
+                quote(&box, buf_str(&text), i & 1);
+                write_file("m", buf_str(&box));
+                NEED(s = mbox_open(i & 2 ? pipe_with(buf_str(&box)) : open(at("m"), O_RDONLY), STR("m"), &lim, scratch, &e));
+                s->may_parse = note_asked;
+                s->may_parse_ctx = &asked;
+                NEED(s->ops->next(s, &m[0], &e) && m[0] && s->ops->next(s, &m[1], &e) && m[1]);
+                CHECK(asked.n == (text.n > lim.memory_message));
+                snprintf(uid, sizeof uid, "%zu", first.n);
+                CHECK(!asked.n || strcmp(asked.uid, uid) == 0);
+                NEED(twin = message_new(message_range(m[1]), message_origin(m[1]), &lim, &e));
+                same_tree(m[1], twin);
+                message_free(twin);
+                message_free(m[0]);
+                message_free(m[1]);
+                source_free(s);
+                buf_free(&box);
+                buf_free(&first);
+                buf_free(&text);
+        }
+        slurp_block = SLURP_BLOCK;
+}
+
 /* Every distance between a block's end and a From_ line or a quoted one. */
 TEST(every_place_of_a_block_end)
 {
