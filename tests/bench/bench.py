@@ -363,7 +363,7 @@ def main():
                     help="where mail, servers, output and results lie: 10 GB (%(default)s)")
     ap.add_argument("--small", action="store_true", help="a tenth of the mail")
     ap.add_argument("--rounds", type=int, default=5, help="how often each runs; medians are shown (%(default)s)")
-    ap.add_argument("--slow-rounds", type=int, default=1, help="how often those run that take minutes (%(default)s)")
+    ap.add_argument("--slow-rounds", type=int, default=1, help="how often those run that take minutes; 0: not at all (%(default)s)")
     ap.add_argument("--kinds", default="mbox,maildir", help="of archives: mbox, maildir or both (%(default)s)")
     ap.add_argument("--links", default="plain,tls", help="plain, tls or both (%(default)s)")
     ap.add_argument("--fs", choices=["here", "ext4", "tmpfs"], default="here",

@@ -56,6 +56,7 @@ class Runner:
 def compete(runners, rounds, log_dir, slow=20.0, timeout=600, say=print, slow_rounds=1):
     """Every runner once a round, in turn, the order reversed each round; -> {name: [Sample]}.
     Rounds end early when one of them has cost more than slow * len(runners) seconds: long runs are steady."""
+    runners = [r for r in runners if slow_rounds or not r.slow]
     samples = {r.name: [] for r in runners}
     for k in range(rounds):
         now = [r for r in runners if not r.slow or k < slow_rounds]
