@@ -17,6 +17,8 @@
 enum {
         PROGRESS_MS = 200,
         WAITS = 8,          /* children of handlers that may run at the same time */
+        READING_MAX = 8,    /* archives read at the same time */
+        LIVE_MAX = 128,     /* and with those that wait for their last messages to be settled */
 };
 
 static atomic_bool stop_asked; /* without a lock, so a signal handler may set it */
@@ -103,6 +105,12 @@ static void tell_left(struct run *r, struct lane *l)
         r->result.quarantined += l->left;
 }
 
+static void count_read(struct run *r, struct lane *l)
+{
+        r->reading -= l->counted;
+        l->counted = false;
+}
+
 static void lane_ended(struct run *r, struct lane *l)
 {
         struct run_event ev = { .kind = EVENT_SOURCE_END, .source = l->source ? l->source : l->spool,
@@ -120,6 +128,9 @@ static void lane_ended(struct run *r, struct lane *l)
                 r->result.skipped += atomic_load(&l->source->skipped);
         tell_left(r, l);
         run_tell(r, &ev);
+        count_read(r, l);
+        r->live -= l->path.p != NULL;
+        lane_retire(l);
 }
 
 static void handle(struct run *r, struct event *ev)
@@ -146,6 +157,7 @@ static void handle(struct run *r, struct event *ev)
                 break;
         case GOT_INPUT_END:
                 ((struct lane *)ev->what)->input_ended = true;
+                count_read(r, ev->what);
                 break;
         case GOT_LANE_END:
                 lane_ended(r, ev->what);
@@ -226,6 +238,40 @@ static int timeout(const struct run *r)
         return (int)ms;
 }
 
+static void start_lane(struct run *r, struct lane *l)
+{
+        struct err e = { 0 };
+
+        if (!lane_open_source(l))
+                return;
+        if (!lane_start(l, &e)) {
+                l->ended = true;
+                r->result.sources_failed++;
+                run_end(r, &e);
+                return;
+        }
+        l->started = true;
+        l->counted = l->path.p != NULL;
+        r->live += l->counted;
+        r->reading += l->counted;
+}
+
+/* Accounts all at once; of archives as many as do any good. Nothing begins any more in a run that is ending. */
+static void start_lanes(struct run *r)
+{
+        while (r->next_lane < r->lane_n) {
+                struct lane *l = &r->lanes[r->next_lane];
+
+                if (!r->ending && l->path.p && (r->live == LIVE_MAX || r->reading == READING_MAX))
+                        return;
+                r->next_lane++;
+                if (r->ending)
+                        l->ended = true;
+                else if (!l->ended)
+                        start_lane(r, l);
+        }
+}
+
 static void loop(struct run *r)
 {
         bool busy = true;
@@ -244,6 +290,7 @@ static void loop(struct run *r)
                 if (r->ending && !r->draining)
                         undo_arrived(r);
                 busy = ev != NULL;
+                start_lanes(r);
                 if (may_decide(r) && decide_one(r))
                         busy = true;
                 run_advance(r);
@@ -346,18 +393,6 @@ static void close_run(struct run *r)
         pthread_cond_destroy(&r->room);
 }
 
-static void start_lanes(struct run *r)
-{
-        for (size_t i = 0; i < r->lane_n; i++) {
-                struct err e = { 0 };
-
-                if (r->lanes[i].ended || lane_start(&r->lanes[i], &e))
-                        continue;
-                r->lanes[i].ended = true;
-                r->result.sources_failed++;
-                run_end(r, &e);
-        }
-}
 
 bool run_all(const struct run_config *c, const struct script *s, const struct run_hooks *h, struct ledger *l, struct run_result *out,
              struct err *e)
@@ -369,7 +404,6 @@ bool run_all(const struct run_config *c, const struct script *s, const struct ru
         pthread_cond_init(&r.room, NULL);
         ok = open_run(&r, e);
         if (ok) {
-                start_lanes(&r);
                 loop(&r);
                 run_finish(&r);
                 ok = r.config.dry || (commit_close(&r.committer, e) && lanes_leave_marks(&r, e));

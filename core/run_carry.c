@@ -182,8 +182,8 @@ static void cut_at_failure(struct run *r, struct batch *b)
 /* Every source waits for its outcomes. */
 static bool input_is_over(const struct run *r)
 {
-        for (size_t i = 0; i < r->lane_n; i++)
-                if (r->lanes[i].first || !(r->lanes[i].ended || r->lanes[i].input_ended))
+        for (size_t i = 0; i < r->lane_n; i++) /* one that has not begun waits for others to end */
+                if (r->lanes[i].first || (r->lanes[i].started && !r->lanes[i].ended && !r->lanes[i].input_ended))
                         return false;
         return true;
 }

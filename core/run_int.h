@@ -56,7 +56,9 @@ struct lane {
         struct run *run;
         struct account *account;
         struct ledger_account la;
-        struct source *spool, *source; /* held messages first; either may be NULL */
+        struct source *spool, *source; /* held messages first; either may be NULL. An archive's is there while the lane runs */
+        struct str path;         /* of an archive that is still to be opened */
+        size_t slot;             /* of source in run.sources */
         struct guard guard;
         int lock;                /* the mailbox's; -1: none */
         struct thread *thread;
@@ -75,9 +77,11 @@ struct lane {
         struct job *first, *last; /* arrived, not decided */
         struct job *waiting;     /* its message in hand waits for a child */
         bool input_ended;        /* nothing comes until what came is settled */
-        bool ended;
+        bool started, ended;
+        bool counted;            /* among run.reading */
         uint64_t undone;         /* messages of which nothing came */
         /* shared, under run->mutex */
+        pthread_cond_t came;     /* outcomes have; one for each lane, or thousands would wake for one */
         struct outcome *outcomes;
         size_t outcome_n, outcome_cap;
         uint64_t outstanding;    /* given to the main thread, no outcome taken yet */
@@ -99,6 +103,7 @@ struct run {
         struct { struct named_root { struct str name; struct root *root; } *list; size_t n, cap; } roots; /* by the name they were asked for */
         struct lane *lanes;
         size_t lane_n;
+        size_t next_lane, live, reading; /* the first lane not begun; of archives, those begun and not ended, and still read */
         struct source **sources; /* for progress */
         size_t source_n;
         struct queue *events;
@@ -129,6 +134,9 @@ bool lanes_leave_marks(struct run *r, struct err *e) MUST_CHECK;
 
 /* run_lane.c */
 bool lane_start(struct lane *l, struct err *e);
+/* Opens an archive's source; false when that has failed, which has been told. lane_retire closes it when the lane has ended. */
+bool lane_open_source(struct lane *l) MUST_CHECK;
+void lane_retire(struct lane *l);
 void lane_close(struct lane *l);
 void lane_outcome(struct lane *l, const struct outcome *o, size_t cost); /* main thread: the job is over */
 void lanes_stop(struct run *r);

@@ -59,7 +59,7 @@ static void wait_for_outcomes(struct lane *l, struct source *s)
 
                 pthread_mutex_lock(&l->run->mutex);
                 while (l->outstanding > 0 && l->outcome_n == 0)
-                        pthread_cond_wait(&l->run->room, &l->run->mutex);
+                        pthread_cond_wait(&l->came, &l->run->mutex);
                 more = l->outstanding > 0;
                 pthread_mutex_unlock(&l->run->mutex);
                 settle_what_came(l, s);
@@ -326,6 +326,7 @@ void lane_outcome(struct lane *l, const struct outcome *o, size_t cost)
         l->outstanding--;
         l->in_flight -= cost;
         r->in_flight -= cost;
+        pthread_cond_signal(&l->came);
         pthread_cond_broadcast(&r->room);
         pthread_mutex_unlock(&r->mutex);
 }
@@ -333,7 +334,19 @@ void lane_outcome(struct lane *l, const struct outcome *o, size_t cost)
 void lanes_stop(struct run *r)
 {
         for (size_t i = 0; i < r->source_n; i++)
-                atomic_store(&r->sources[i]->stop, true);
+                if (r->sources[i])
+                        atomic_store(&r->sources[i]->stop, true);
+}
+
+void lane_retire(struct lane *l)
+{
+        if (!l->path.p)
+                return;
+        l->run->sources[l->slot] = NULL;
+        thread_join(l->thread);
+        l->thread = NULL;
+        source_free(l->source);
+        l->source = NULL;
 }
 
 void lane_close(struct lane *l)
@@ -345,5 +358,6 @@ void lane_close(struct lane *l)
         if (l->lock >= 0)
                 close(l->lock);
         mem_free(l->outcomes);
+        pthread_cond_destroy(&l->came);
         buf_free(&l->guard.reached_uid);
 }

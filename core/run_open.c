@@ -126,8 +126,10 @@ static bool open_archive(struct run *r, struct lane *l, struct str path, struct 
                 return open_spool(r, l, e);
         if (l->resumable && !find_resume(r, l, path, e))
                 return false;
-        l->source = source_open(path, &r->config.limits, r->tmp_dir, e);
-        return l->source != NULL;
+        l->path = path; /* opened when its turn comes: a shell's *.eml may be more than there are descriptors */
+        l->slot = r->source_n++;
+        r->sources[l->slot] = NULL;
+        return true;
 }
 
 /* A source that cannot be opened fails alone: the others run. */
@@ -148,6 +150,22 @@ static void opened(struct run *r, struct lane *l, bool ok, struct str name, stru
         add_source(r, l->source);
 }
 
+bool lane_open_source(struct lane *l)
+{
+        struct run *r = l->run;
+        struct err why = { 0 };
+
+        if (!l->path.p)
+                return true;
+        l->source = source_open(l->path, &r->config.limits, r->tmp_dir, &why);
+        if (!l->source) {
+                opened(r, l, false, l->path, &why);
+                return false;
+        }
+        r->sources[l->slot] = l->source;
+        return true;
+}
+
 static bool open_lane(struct run *r, size_t i, struct err *e)
 {
         const struct run_config *c = &r->config;
@@ -157,6 +175,7 @@ static bool open_lane(struct run *r, size_t i, struct err *e)
 
         l->run = r;
         l->lock = -1;
+        pthread_cond_init(&l->came, NULL);
         if (i < c->account_n) {
                 opened(r, l, open_account(r, l, c->accounts[i], &why), c->accounts[i]->name, &why);
                 return true;
