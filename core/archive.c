@@ -110,7 +110,7 @@ bool archive_fill(struct archive *a, struct err *e)
 {
         while (a->in.n < slurp_block && !a->in.eof)
                 if (!slurp_more(&a->in, 0, e))
-                        return false;
+                        return a->in.n > 0 && e->code == ERR_IO; /* what is whole in it counts; the next read fails again */
         return true;
 }
 

@@ -30,7 +30,7 @@ void archive_close(struct archive *a);
 /* Makes the message of what has been gathered, and counts it. Whoever reads the source parses it. *out NULL: it is larger than
  * limits.message, and has been left out with a warning. */
 bool archive_give(struct archive *a, struct origin *o, struct message **out, struct err *e) MUST_CHECK;
-/* Fills the first block of the input. */
+/* Fills the first block of the input, as far as it can be read: it fails when nothing of it can. */
 bool archive_fill(struct archive *a, struct err *e) MUST_CHECK;
 /* What is compressed as a whole becomes what it is without: so Dovecot's zlib plugin keeps the messages of a Maildir. */
 bool archive_uncompress(struct archive *a, struct err *e) MUST_CHECK;

@@ -345,9 +345,8 @@ static bool start(struct mbox *m, struct err *e)
         struct slurp *in = &m->a.in;
         struct str head;
 
-        while (in->n < slurp_block && !in->eof)
-                if (!slurp_more(in, 0, e))
-                        return false;
+        if (!archive_fill(&m->a, e))
+                return false;
         head = str_make(in->p, in->n);
         if (!archive_begins_mbox(head, &m->at)) {
                 if (m->at < in->n || !in->eof)

@@ -202,11 +202,23 @@ static void close_batch_and_wait(struct lane *l, struct source *s)
         wait_for_outcomes(l, s);
 }
 
+/* What a limit leaves of an archive is what its progress is measured by. */
+static void limit_totals(const struct lane *l, struct source *s, uint64_t limit)
+{
+        uint64_t total = atomic_load(&s->total_messages), end = (has_number(l, s) ? l->resume.number : 0) + limit;
+
+        if (!limit || !s->archive)
+                return;
+        atomic_store(&s->total_messages, total && total < end ? total : end);
+        atomic_store(&s->total_bytes, 0);
+}
+
 static bool read_source(struct lane *l, struct source *s, struct err *e)
 {
         uint64_t limit = l->run->config.limit;
         struct message *m;
 
+        limit_totals(l, s, limit);
         for (uint64_t given = 0;; given++) {
                 if (limit && given == limit && !has_number(l, s))
                         return true; /* an account's source counts, too */
@@ -224,6 +236,7 @@ static bool read_source(struct lane *l, struct source *s, struct err *e)
                 if (limit && given == limit) { /* an archive that ends just here has been read to its end */
                         l->limited = true;
                         message_free(m);
+                        atomic_fetch_sub(&s->done_messages, 1);
                         return true;
                 }
                 if (!pass_on(l, s, m, e))

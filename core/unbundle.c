@@ -6,6 +6,8 @@
 #include "core/mem.h"
 #include "core/sys.h"
 
+enum { PIECE = 32 << 10 }; /* a read that meets the place where an archive is damaged loses what it had before: not more than this */
+
 struct unbundle {
         struct unpack *lib;
         struct unbundle *outer; /* that this one is a member of, or NULL */
@@ -15,6 +17,7 @@ struct unbundle {
         uint64_t taken, given; /* bytes, compressed and not */
         uint64_t members;
         bool broken;
+        struct err failed;     /* of reading the current member: it stays so */
 };
 
 bool unbundle_is(struct str head)
@@ -133,6 +136,7 @@ void unbundle_close(struct unbundle *u)
 
 bool unbundle_next(struct unbundle *u, struct unpack_member *out, struct err *e)
 {
+        u->failed.code = ERR_NONE;
         if (!unpack_next(u->lib, out, e))
                 return false;
         if (!out->end && u->members++ == UNBUNDLE_MEMBERS)
@@ -143,10 +147,16 @@ bool unbundle_next(struct unbundle *u, struct unpack_member *out, struct err *e)
 ssize_t unbundle_read(void *unbundle, void *p, size_t n, struct err *e)
 {
         struct unbundle *u = unbundle;
-        ssize_t got = unpack_read(u->lib, p, n, e);
+        ssize_t got;
 
-        if (got < 0)
+        if (u->failed.code != ERR_NONE) {
+                *e = u->failed;
                 return -1;
+        }
+        if ((got = unpack_read(u->lib, p, n < PIECE ? n : PIECE, e)) < 0) {
+                u->failed = *e;
+                return -1;
+        }
         for (struct unbundle *v = u; v; v = v->outer) {
                 v->given += (uint64_t)got;
                 if (v->given > (uint64_t)UNBUNDLE_FREE_MIB << 20 && v->given / UNBUNDLE_RATIO > v->taken) {
