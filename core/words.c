@@ -10,7 +10,6 @@ enum {
         EXPANSION = 4, EXPANSION_MORE = 1024, /* the output is at most 4 * in + 1 KiB */
         LINE_WIDTH = 76,                      /* RFC 2047 2: "no more than 76 characters" a line with encoded-words */
         WORD_BYTES = 42,                      /* UTF-8 bytes in one word: 56 in base64, with "=?utf-8?b?" and "?=" 68 */
-        BLANKS_MAX = 40,                      /* in a row, as they are: a fold cannot stand among them, and a line has an end */
 };
 
 /* Decoding. */
@@ -370,12 +369,11 @@ static void put_quoted(struct writer *w, struct str s)
         buf_free(&q);
 }
 
-static bool has_long_gap(struct str s)
+/* A fold is read as one blank, whatever stands around it: where several stand in a row, text that takes more than a line, or that has
+ * words to be encoded, would lose some. */
+static bool has_gap_to_lose(const struct writer *w, struct str s, bool encoded)
 {
-        char blanks[BLANKS_MAX];
-
-        memset(blanks, ' ', sizeof blanks);
-        return str_find_str(s, str_make(blanks, sizeof blanks)) < s.n;
+        return (encoded || w->column + s.n > LINE_WIDTH) && str_find_str(s, STR("  ")) < s.n;
 }
 
 /* The first and the last word that need encoding, and all between them, go into one run: blanks between two
@@ -394,7 +392,7 @@ static void put_text(struct writer *w, struct str s)
                 first = first < at ? first : at;
                 last = at + word.n;
         }
-        if (has_long_gap(s))
+        if (has_gap_to_lose(w, s, first < s.n))
                 first = 0, last = s.n;
         if (first > 0)
                 put_words(w, first < s.n ? str_first(s, first - 1) : s, false);
