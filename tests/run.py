@@ -39,6 +39,7 @@ def steps():
         path = os.path.join(TOP, "tests", name, "run.py")
         if os.path.exists(path):
             yield name + "-run", [["python3", path]]
+    yield "hostile", [["python3", os.path.join(TOP, "tests", "mail", "hostile.py")]]
 
 
 def run(name, cmd, log):

@@ -353,27 +353,59 @@ TEST(F24_file_size_limit)
         gone();
 }
 
-TEST(F24_disk_full)
+/* A file system without room below the root: an error that names the file, and nothing left of it. */
+static void no_room(const char *options, unsigned long flags, enum err_code want)
 {
         static char big[400000];
         struct text t = { .rest = { big, sizeof big } };
         struct staged o;
+        char where[200];
 
         fresh();
         NEED(begin());
         CHECK(mkdirat(root_fd(r), "small", 0700) == 0);
-        char where[200];
         snprintf(where, sizeof where, "%s/small", rootdir);
-        if (mount("none", where, "tmpfs", 0, "size=200k") != 0) {
+        if (mount("none", where, "tmpfs", flags, options) != 0) {
                 printf("# no right to mount: not tried\n");
         } else {
-                CHECK(!staging_file(s, r, STR("small/x"), (struct feed){ fill, &t }, &o, a, &e) && e.code == ERR_FULL);
+                CHECK(!staging_file(s, r, STR("small/x"), (struct feed){ fill, &t }, &o, a, &e) && e.code == want);
                 CHECK(strstr(e.text, "small/x") != NULL);
                 CHECK(count(rootdir, "small", "", NULL) == 0);
                 staging_close(s);
                 s = NULL;
                 CHECK(umount2(where, MNT_DETACH) == 0);
         }
+        end();
+        gone();
+}
+
+TEST(F24_disk_full) { no_room("size=200k", 0, ERR_FULL); }
+TEST(F24_no_inodes) { no_room("nr_inodes=1", 0, ERR_FULL); }
+TEST(F24_read_only) { no_room("size=200k", MS_RDONLY, ERR_IO); }
+
+/* Over quota at the n-th call, for each n. */
+TEST(F24_quota)
+{
+        struct staged o;
+        size_t n = 0, calls;
+        bool ok = false;
+
+        fresh();
+        NEED(begin());
+        CHECK(file("q/before", "x", &o)); /* its directory is there and noted */
+        sys_fail_at(0, 0, false);
+        CHECK(file("q/calls", "hello", &o));
+        calls = sys_fail_at(0, 0, false);
+        for (n = 1; n <= calls && !ok; n++) {
+                int there = count(rootdir, "q", "", NULL);
+
+                sys_fail_at(n, EDQUOT, false);
+                ok = file("q/x", "hello", &o);
+                sys_fail_at(0, 0, false);
+                CHECK(ok || e.code == ERR_FULL || e.code == ERR_IO);
+                CHECK(ok || count(rootdir, "q", "", NULL) == there);
+        }
+        CHECK(n > 2);
         end();
         gone();
 }
