@@ -158,7 +158,7 @@ clean:
 	rm -rf build build-*
 
 # The face without the engine: tests/lua/test_face.c runs tests/lua/*.lua on it, each in every mode of the collector.
-FACE := $(addprefix lua/,face.c llist.c lmessage.c lpart.c lreader.c lstring.c lre.c ljson.c lmatch.c llog.c)
+FACE := $(addprefix lua/,face.c llist.c lmessage.c lpart.c lreader.c lsignature.c lstring.c lre.c ljson.c lmatch.c llog.c)
 
 $(BUILD)/lua/test_face: tests/lua/test_face.c $(call obj,$(FACE)) $(BUILD)/libcore.a
 	@mkdir -p $(@D)

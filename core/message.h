@@ -101,6 +101,10 @@ struct str part_member(struct part *p);
 bool part_encrypted(struct part *p);
 /* False, saying why, for an encrypted member: it has no content here. */
 bool part_readable(const struct part *p, struct err *e) MUST_CHECK;
+/* The S/MIME signature that p (of the root: the whole body) lies under, checked against the certificates in ca, PEM ({NULL,0}: those that the
+ * system trusts), as of the time `at`. *found false: there is none. False on failures of this machine, and ERR_SYNTAX for ca. */
+struct signature;
+bool part_signature(struct part *p, struct str ca, int64_t at, bool *found, struct signature *out, struct err *e) MUST_CHECK;
 /* Children of a container, or the contents of a wrapper (none for any other leaf). */
 size_t part_children(struct part *p, struct part ***out);
 struct message *part_message(struct part *p);

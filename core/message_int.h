@@ -34,6 +34,7 @@ struct part {
         bool made;                      /* found inside a wrapper that is not MIME: it has no header, its facts came with it */
         enum { PACKED_UNKNOWN, PACKED_NOT, PACKED_PARTLY, PACKED_WHOLE } packed; /* an archive whose children are its members */
         bool locked;                    /* an encrypted member, or an archive with one, or S/MIME that is encrypted */
+        struct range cms;               /* S/MIME signed data that was opened: all of it */
         struct str member;              /* its name in its archive; {NULL,0}: it is no member */
         struct str charset, disposition, name, id; /* from the header, once facts_read */
         struct str *names;              /* all that it was given; name is the first */

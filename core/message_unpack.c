@@ -11,7 +11,7 @@
 #include "core/mem.h"
 #include "core/unpack.h"
 
-enum { STEP = 64 * 1024, ZIP_TAIL = 65536 + 22 };
+enum { STEP = 64 * 1024, ZIP_END = 22, ZIP_TAIL = 65536 + ZIP_END };
 
 /* ---- the archive's bytes ---- */
 
@@ -98,7 +98,7 @@ static bool zip_ends(struct range r)
         uint64_t n = r.n < ZIP_TAIL ? r.n : ZIP_TAIL;
         char *tail = mem_alloc(ZIP_TAIL);
         ssize_t got = tail ? range_read(r, r.n - n, tail, (size_t)n, NULL) : -1;
-        bool found = got > 0 && str_find_str(str_make(tail, (size_t)got), STR("PK\5\6")) < (size_t)got;
+        bool found = got >= ZIP_END && str_find_str(str_make(tail, (size_t)got), STR("PK\5\6")) <= (size_t)got - ZIP_END;
 
         mem_free(tail);
         return found;
@@ -339,9 +339,9 @@ static bool take_members(struct opening *o, struct err *e)
         return true;
 }
 
-static bool open_with(struct opening *o, struct input *in, enum unpack_kind kind, struct err *e)
+static bool open_with(struct opening *o, struct input *in, enum unpack_kind kind, bool single, struct err *e)
 {
-        struct unpack_input from = { .read = on_read, .ctx = in };
+        struct unpack_input from = { .read = on_read, .single = single, .ctx = in };
         bool ok;
 
         if (!in->r) {
@@ -357,6 +357,7 @@ static bool open_with(struct opening *o, struct input *in, enum unpack_kind kind
         }
         ok = o->u && take_members(o, e);
         unpack_close(o->u);
+        o->u = NULL;
         if (o->full)
                 flaw(o, "limit.opened");
         return ok;
@@ -368,12 +369,18 @@ static bool open_archive(struct part *p, enum unpack_kind kind, struct err *e)
         struct input *in = mem_alloc(sizeof *in);
         bool ok = (o.block && in) || err_nomem(e);
 
+        if (in)
+                in->r = NULL;
         ok = ok && input_open(in, p, kind, e);
         p->packed = PACKED_PARTLY;
-        ok = ok && open_with(&o, in, kind, e);
-        if (ok && o.whole)
+        ok = ok && open_with(&o, in, kind, false, e);
+        if (ok && o.whole && !p->child && in->r) { /* the library takes 512 zeros for a tar with nothing in it; it may be a file of zeros */
+                reader_close(in->r);
+                ok = input_open(in, p, kind, e) && open_with(&o, in, kind, true, e);
+        }
+        if (ok && o.whole && p->child)
                 p->packed = PACKED_WHOLE;
-        if (in && o.block)
+        if (in)
                 reader_close(in->r);
         mem_free(in);
         mem_free(o.block);
@@ -428,7 +435,7 @@ bool part_is_archive(struct part *p)
                 if (str_ends_nocase(name, str_of(endings[i].end)))
                         return true;
         filename_split(name.p ? name : STR(""), &stem, &ext);
-        if (!is_archive_type(type) && (ext.n || !is_any(type, generic)))
+        if (ext.n || (!is_archive_type(type) && !is_any(type, generic)))
                 return false;
         return is_archive_type(part_detected(p));
 }

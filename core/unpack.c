@@ -158,8 +158,9 @@ static bool choose_filter(struct unpack *u)
         };
 
         return filters[u->kind](u->lib) == ARCHIVE_OK && archive_read_support_format_raw(u->lib) == ARCHIVE_OK &&
-               archive_read_support_format_empty(u->lib) == ARCHIVE_OK && archive_read_support_format_tar(u->lib) == ARCHIVE_OK &&
-               archive_read_support_format_zip(u->lib) == ARCHIVE_OK;
+               archive_read_support_format_empty(u->lib) == ARCHIVE_OK &&
+               (u->in.single || (archive_read_support_format_tar(u->lib) == ARCHIVE_OK &&
+                                 archive_read_support_format_zip(u->lib) == ARCHIVE_OK));
 }
 
 static bool choose_format(struct unpack *u)
@@ -248,6 +249,8 @@ bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e)
         out->end = status == ARCHIVE_EOF;
         if (status < ARCHIVE_WARN)
                 return failed(u, ARCHIVE_FATAL, e);
+        if (unpack_is_compressed(u->kind) && archive_filter_count(u->lib) < 2)
+                return failed(u, ARCHIVE_FATAL, e); /* too short to be decoded: taken for what it is */
         if (archive_filter_count(u->lib) > 2) { /* the library itself counts as one; it would go 25 deep */
                 u->broken = true;
                 return err_set(e, ERR_LIMIT, "it is compressed more than once; unpack it first");

@@ -26,6 +26,7 @@ struct unpack_input {
         /* What is read next comes from this offset; NULL where only reading forward is possible. */
         void (*seek)(void *ctx, uint64_t to);
         uint64_t size; /* with seek */
+        bool single;   /* what is compressed is one file, and not looked at as a tar or zip */
         void *ctx;
 };
 

@@ -37,6 +37,10 @@ int parts_push(lua_State *L, int message_idx, struct part *const *parts, size_t 
 bool filter_unpacks(lua_State *L, int idx);
 /* What a message and a part share, over face_check_part. */
 int part_get_sha256(lua_State *L);
+int part_get_signature(lua_State *L);
+int part_get_encrypted(lua_State *L);
+/* Pushes the signature of p or nil, 1; 0 with *e on failure. */
+int signature_push(lua_State *L, struct part *p, struct str ca, int64_t at, struct err *e);
 int part_get_alternative(lua_State *L);
 int part_method_lines(lua_State *L);
 int part_method_reader(lua_State *L);

@@ -189,7 +189,7 @@ void state_complain(lua_State *L, const char *fmt, ...)
 
 static int open_state(lua_State *L)
 {
-        static const lua_CFunction open[] = { luaopen_mail, luaopen_secret, luaopen_effects, luaopen_forward, luaopen_pipe, luaopen_store };
+        static const lua_CFunction open[] = { luaopen_mail, luaopen_secret, luaopen_effects, luaopen_forward, luaopen_pipe, luaopen_verify, luaopen_store };
 
         luaL_openlibs(L);
         luaopen_deadline(L);

@@ -500,6 +500,12 @@ static const luaL_Reg fields[] = {
         /*** m.sha256 -> string
          * The SHA-256 of the whole message, in hexadecimal. */
         { "sha256", part_get_sha256 },
+        /*** m.signature -> table or nil
+         * The S/MIME signature of the whole body, as part.signature; nil when it is not signed, or only in parts (then those say so). */
+        { "signature", part_get_signature },
+        /*** m.encrypted -> boolean
+         * Whether the body is encrypted, by S/MIME or PGP/MIME. */
+        { "encrypted", part_get_encrypted },
         { NULL, NULL },
 };
 

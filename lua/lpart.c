@@ -183,12 +183,6 @@ static int get_reason(lua_State *L)
 
 static int get_member(lua_State *L) { return push_maybe(L, part_member(self(L))); }
 
-static int get_encrypted(lua_State *L)
-{
-        lua_pushboolean(L, part_encrypted(self(L)));
-        return 1;
-}
-
 static int get_message(lua_State *L)
 {
         self(L);
@@ -336,7 +330,15 @@ static const luaL_Reg fields[] = {
         /*** part.encrypted -> boolean
          * Whether its content can't be had without a key: S/MIME, PGP/MIME, an archive with encrypted members (it is opened to know), and such a
          * member, which has a name, and neither content, hash nor reader; part:save of it raises. */
-        { "encrypted", get_encrypted },
+        { "encrypted", part_get_encrypted },
+        /*** part.signature -> table or nil
+         * The S/MIME signature that the part lies under, the nearest one: multipart/signed, or signed data around it; nil for what is not signed. As
+         * a table: verified (true when what was signed is unchanged, every signer's certificate leads to a root that the system trusts and holds
+         * now, and no digest is one that can be forged: MD5, SHA-1), reason (a sentence why not; nil), by_sender (whether the certificate is for the
+         * address m.from: a good signature may be anyone's), signer (the certificate's subject), name (its common name), emails (its addresses),
+         * issuer, digest ("SHA256"), signed_at (as the signer says) and expires (seconds since 1970, or nil); signers: the same for each of
+         * them. Other certificates or another time: part:verify. */
+        { "signature", part_get_signature },
         /*** part.message -> message
          * The message it belongs to. */
         { "message", get_message },

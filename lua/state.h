@@ -99,6 +99,7 @@ int luaopen_secret(lua_State *L);
 int luaopen_effects(lua_State *L);
 int luaopen_forward(lua_State *L);
 int luaopen_pipe(lua_State *L);
+int luaopen_verify(lua_State *L);
 int luaopen_store(lua_State *L);
 struct secret *secret_test(lua_State *L, int idx);
 

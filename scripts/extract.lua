@@ -6,12 +6,13 @@ local o = mail.options {
   { "name", value = "GLOB", help = 'only attachments with such a name: "*.pdf"' },
   { "type", value = "TYPE", help = 'only attachments of this type: "image/*"' },
   { "template", default = "{name}", value = "TEMPLATE", help = "how files are called below DIR" },
+  { "unpack", short = "u", help = "archives are opened: their files instead of them" },
   { "all", short = "a", help = "every part, not only what a person would call an attachment" },
 }
 
 mail.root(o.output)
 
-local filter = { name = o.name, type = o.type }
+local filter = { name = o.name, type = o.type, unpack = o.unpack and not o.all }
 
 mail.on_message(function(m)
   local found = o.all and m:parts(filter) or m:attachments(filter)

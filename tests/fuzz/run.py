@@ -9,7 +9,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 FUZZ = "tests/fuzz"
 ASAN = ["BUILD=build-asan", "SANITIZE=address,undefined", "OPT=-O1 -g"]
 MAIL = {"message", "mime", "mbox", "header", "html", "codec"}  # these read whole messages
-LONGEST = {"message": 16384, "mime": 16384, "mbox": 16384, "pop3": 8192, "html": 8192, "tnef": 16384}
+LONGEST = {"message": 16384, "mime": 16384, "mbox": 16384, "pop3": 8192, "html": 8192, "tnef": 16384, "unpack": 8192}
 os.chdir(TOP)
 
 
