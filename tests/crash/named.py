@@ -1,5 +1,5 @@
 """The windows in which a kill can fall, and what a bad disk can do, one test each; the names are those of the design (tests/README.md)."""
-import collections, glob, os
+import os, time, traceback
 
 import run
 import world
@@ -193,12 +193,12 @@ TESTS = [W4_fetched_and_not_yet_written, W5_staged_and_not_committed, W6_committ
          D04_done_and_reported_as_failed, L08_script_changed_after_a_crash]
 
 
-def tests(names):
-    import time
-    for t in TESTS:
-        if names and t.__name__ not in names:
-            continue
-        began = time.monotonic()
-        t()
-        print("# %s %.1f s" % (t.__name__, time.monotonic() - began), flush=True)
-    return passed, failed
+def one(name):
+    """-> (passed, failed)"""
+    began, before = time.monotonic(), (passed, failed)
+    try:
+        next(t for t in TESTS if t.__name__ == name)()
+    except Exception:
+        check(False, "%s raised: %s" % (name, traceback.format_exc()))
+    print("# %s %.1f s" % (name, time.monotonic() - began), flush=True)
+    return passed - before[0], failed - before[1]

@@ -161,7 +161,7 @@ def draw(counts, rng):
 
 
 def t1b_tasks(most, again, rng, n):
-    return [([draw(most, rng), draw(again, rng)], False) for _ in range(n or 2600)]
+    return [([draw(most, rng), draw(again, rng)], False) for _ in range(n or 3400)]
 
 
 def t3_tasks(most, again, rng, n):
@@ -230,11 +230,17 @@ def run_all(name, tasks, jobs):
     return good, bad
 
 
-def named(names=()):
-    if servers is None:
-        begin_process()
-    import named as tests
-    return tests.tests(names)
+def one_named(name):
+    import named
+    return named.one(name)
+
+
+def all_named(jobs, names=()):
+    import named
+    names = names or [t.__name__ for t in named.TESTS]
+    with multiprocessing.get_context("fork").Pool(jobs, begin_process) as pool:
+        results = pool.map(one_named, names, chunksize=1)
+    return sum(g for g, _ in results), sum(b for _, b in results)
 
 
 def finish(good, bad):
@@ -280,9 +286,7 @@ def main():
     if o.what == "point":
         show_point(o.words, o.fixed, o.archive)
     if o.what == "named":
-        begin_process()
-        good, bad = named(o.words)
-        finish(good, bad)
+        finish(*all_named(o.jobs, o.words))
     seed = o.seed or random.randrange(1, 10**6)
     sizes = {"sample": {"t1": 60, "t1b": 40, "t3": 120, "archive": 20}, "all": dict.fromkeys(TASKS, 0)}.get(o.what, {o.what: o.points})
     most, again = in_child(counted)
@@ -293,7 +297,7 @@ def main():
         g, b = run_all(name, TASKS[name](most, again, random.Random(seed), sizes[name]), o.jobs)
         good, bad = good + g, bad + b
     if len(sizes) > 1:
-        g, b = in_child(named)
+        g, b = all_named(o.jobs)
         good, bad = good + g, bad + b
     finish(good, bad)
 
