@@ -145,19 +145,38 @@ static bool read_offset(struct str *s, struct parts *t)
         return minutes < 60 && hours < 24;
 }
 
+/* RFC 5322 4.3 lets blanks and comments stand around the colons of a time; without a colon behind them they are not ours. */
+static void skip_to_colon(struct str *s)
+{
+        struct str rest = *s;
+
+        if (rest.n > 0 && (ascii_is_space(rest.p[0]) || rest.p[0] == '(') && skip_filling(&rest) && rest.n > 0 && rest.p[0] == ':')
+                *s = rest;
+}
+
+/* Past the colon, to a digit. */
+static bool skip_colon(struct str *s, char sep)
+{
+        struct str rest = str_from(*s, 1);
+
+        if (s->n == 0 || s->p[0] != sep || (sep == ':' && !skip_filling(&rest)) || rest.n == 0 || !ascii_is_digit(rest.p[0]))
+                return false;
+        *s = rest;
+        return true;
+}
+
 /* The rest of a time, after "10:" or "10." */
 static bool read_time(struct str *s, struct parts *t, int hour)
 {
         char sep = s->p[0];
         unsigned digits;
 
-        *s = str_from(*s, 1);
         t->hour = hour;
         t->second = 0;
-        if (!number(s, 2, &t->minute, &digits))
+        if (!skip_colon(s, sep) || !number(s, 2, &t->minute, &digits))
                 return false;
-        if (s->n > 1 && s->p[0] == sep && ascii_is_digit(s->p[1])) {
-                *s = str_from(*s, 1);
+        skip_to_colon(s);
+        if (skip_colon(s, sep)) {
                 if (!number(s, 2, &t->second, &digits))
                         return false;
                 if (s->n > 1 && (s->p[0] == '.' || s->p[0] == ',') && ascii_is_digit(s->p[1])) { /* ISO's fraction */
@@ -205,8 +224,9 @@ static bool read_number(struct str *s, struct parts *t)
                 return false;
         if (digits == 4 && t->year < 0 && t->month < 0 && s->n > 2 && s->p[0] == '-' && ascii_is_digit(s->p[1]))
                 return read_iso(s, t, value);
-        if (digits <= 2 && t->hour < 0 && s->n > 1 && (s->p[0] == ':' || (s->p[0] == '.' && t->day >= 0)) &&
-            ascii_is_digit(s->p[1]))
+        if (digits <= 2 && t->hour < 0)
+                skip_to_colon(s);
+        if (digits <= 2 && t->hour < 0 && s->n > 1 && (s->p[0] == ':' || (s->p[0] == '.' && t->day >= 0 && ascii_is_digit(s->p[1]))))
                 return read_time(s, t, value);
         if (digits <= 2 && t->day < 0) {
                 t->day = value;
