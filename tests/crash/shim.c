@@ -62,7 +62,7 @@ struct shared {
         uint64_t base;        /* where the program is loaded */
         _Atomic uint32_t counts[2][64];
         _Atomic uint32_t events_n;
-        uint32_t pad2;
+        uint32_t refused;     /* errno of a kill that a confinement forbade */
         struct event { uint8_t role, call; int16_t error; int32_t tid; int32_t fd; } events[EVENTS];
 };
 
@@ -125,10 +125,10 @@ static void die(void)
 {
         int other = shared->pid[role == WORKER ? SUPERVISOR : WORKER];
 
-        if (shared->victim & OTHER && other > 0)
-                raw(SYS_kill, other, SIGKILL);
-        if (shared->victim & SELF)
-                raw(SYS_kill, (int)raw(SYS_getpid), SIGKILL);
+        if (shared->victim & OTHER && other > 0 && raw(SYS_kill, other, SIGKILL) != 0 && errno != ESRCH)
+                shared->refused = (uint32_t)errno;
+        if (shared->victim & SELF && raw(SYS_kill, (int)raw(SYS_getpid), SIGKILL) != 0)
+                shared->refused = (uint32_t)errno;
 }
 
 /* What is to happen at this call. */

@@ -249,6 +249,7 @@ class Shim:
         counts = COUNTS.unpack_from(self.map, HEAD.size + ANSWER.size)
         self.hits, self.fired, self.fired_ns = a[0], a[1], a[7]
         self.frames, self.base = a[8:8 + a[6]], a[32]
+        self.refused = struct.unpack_from("<I", self.map, HEAD.size + ANSWER.size + COUNTS.size + 4)[0]
         self.counts = {(ROLES[r], c): counts[64 * r + i] for r in (0, 1) for i, c in enumerate(CALLS) if counts[64 * r + i]}
 
     def events(self):
@@ -350,6 +351,8 @@ class World:
         self.fired = self.fired_at = 0
         if self.shim.fired:
             self.fired, self.fired_at = self.shim.fired, self.shim.fired_ns
+        if self.shim.refused:
+            self.bad("the shim could not kill (errno %d): is the program confined against it?" % self.shim.refused)
         if not self.servers.quiet():
             self.bad("a session is still open after the program has ended")
         self.check_always(code)
