@@ -54,6 +54,7 @@ for name, entry in pairs(api.string or {}) do string_names[name] = entry end
 local message_names = {}
 for name, entry in pairs(api.message) do message_names[name] = entry end
 message_names.pipe = message_names.pipe or api.part.pipe
+message_names.verify = message_names.verify or api.part.verify
 if not message_names.save.options then
   message_names.save = { kind = "string", method = true, options = api.part.save.options }
 end
