@@ -59,7 +59,8 @@ static void check_part(struct part *p)
 {
         struct message *m = part_message(p);
         struct part **children;
-        struct str reason;
+        struct str reason, *names;
+        size_t n = part_names(p, &names);
 
         inside(part_raw(p), m);
         inside(part_entity(p), m);
@@ -69,6 +70,9 @@ static void check_part(struct part *p)
         one_line(part_charset(p));
         one_line(part_disposition(p));
         one_line(part_name(p));
+        MUST((n > 0) == (part_name(p).p != NULL));
+        for (size_t i = 0; i < n; i++)
+                one_line(names[i]);
         one_line(part_id(p));
         one_line(part_field(p, STR("content-description")));
         text(part_text(p));
@@ -85,6 +89,41 @@ static void check_list(struct message *m, size_t list(struct message *m, struct 
 
         for (size_t i = 0; i < n && i < BOMB; i++)
                 check_part(parts[i]);
+}
+
+/* The other reading, of the whole and of each leaf: parts like any others, and it changes nothing. */
+static void check_other(struct part *p, unsigned *left)
+{
+        struct part **children;
+        size_t n;
+
+        if (*left == 0)
+                return;
+        --*left;
+        if (!part_is_root(p))
+                check_part(p);
+        MUST(!part_alternative(p));
+        n = part_children(p, &children);
+        for (size_t i = 0; i < n; i++)
+                check_other(children[i], left);
+}
+
+static void check_alternatives(struct message *m)
+{
+        struct part **leaves, **again, *whole = part_alternative(message_root(m));
+        size_t n = message_leaves(m, &leaves);
+        unsigned left = BOMB;
+
+        if (whole)
+                check_other(whole, &left);
+        for (size_t i = 0; i < n && i < BOMB; i++) {
+                struct part *other = part_alternative(leaves[i]);
+
+                MUST(!other || whole);
+                if (other)
+                        check_other(other, &left);
+        }
+        MUST(message_leaves(m, &again) == n && again == leaves);
 }
 
 static void check_leaves_apart(struct message *m)
@@ -169,6 +208,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_list(m, message_leaves);
         check_list(m, message_open_leaves);
         check_list(m, message_attachments);
+        check_alternatives(m);
         check_bytes(message_root(m));
         MUST(message_hash(m, hash, &e) && digest_of(in, made) && memcmp(hash, made, sizeof hash) == 0);
         MUST(message_identity(m, hash, &e));
