@@ -16,6 +16,7 @@ struct archive {
         struct gather gather;
         struct str taking;   /* UID of the message that is being gathered */
         struct unbundle *layer; /* between `in` and its file: a message that is compressed by itself */
+        bool exact;          /* a mail program wrote its files: a byte order mark in one belongs to the message */
         uint64_t number;     /* messages given so far */
         uint64_t unread;     /* entries that could not be read: finish fails because of them */
         struct archive *within; /* a file or a member that is itself an archive, while it is read */

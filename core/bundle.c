@@ -170,6 +170,7 @@ static bool read_open(struct bundle *b, struct str name, struct str path, int64_
         struct str head = str_make(b->a.in.p, b->a.in.n), dir;
         size_t at;
 
+        b->a.exact = path.p && (maildir_path(b, path, &dir) || in_mh_folder(b, path));
         if (path.p && maildir_path(b, path, &dir))
                 return archive_uncompress(&b->a, e) && give_message(b, name, path, time, out, e);
         if (!path.p && unbundle_is(head))

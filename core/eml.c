@@ -17,7 +17,7 @@ static size_t skip_front(struct archive *a, struct origin *o, uint64_t *length)
         struct str head = str_make(a->in.p, a->in.n), rest, line;
         struct fromline from;
 
-        if (str_starts(head, STR("\xef\xbb\xbf")))
+        if (!a->exact && str_starts(head, STR("\xef\xbb\xbf")))
                 head = str_from(head, 3);
         head = str_from(head, archive_emlx_line(head, length));
         rest = head;

@@ -399,6 +399,7 @@ struct source *maildir_open(int dir, struct str name, const struct limits *lim, 
                 return NULL;
         }
         m->root = dir;
+        m->a.exact = true;
         if (archive_init(&m->a, &maildir_ops, name, lim, tmp_dir, e) && find_folders(m, e))
                 return &m->a.base;
         err_in(e, "%.*s", STR_FMT(name));

@@ -308,6 +308,7 @@ struct source *mh_open(int dir, struct str name, const struct limits *lim, const
                 return NULL;
         }
         m->root = dir;
+        m->a.exact = true;
         if (archive_init(&m->a, &mh_ops, name, lim, tmp_dir, e) && namelist_each(dir, STR(""), note_shape, &shape, e)) {
                 if (!shape.sequences && (!shape.numbers || shape.others))
                         err_set(e, ERR_ABSENT, "no MH folder");

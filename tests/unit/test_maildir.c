@@ -110,6 +110,20 @@ TEST(no_maildir_at_all)
         CHECK(e.code == ERR_ABSENT && strstr(e.text, "E: no Maildir in it"));
 }
 
+/* A mail program wrote the file: a byte order mark in it belongs to the message, as in an mbox. */
+TEST(B04_byte_order_mark_stays)
+{
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        write_file("M/cur/1:2,S", STR("\xef\xbb\xbfSubject: 1\r\n\r\nb\n"));
+        get(&g, open_source("M", &e));
+        CHECK(g.ok && g.n == 1);
+        CHECK_STR(text_of(&g, 0), "\xef\xbb\xbfSubject: 1\n\nb\n");
+        got_free(&g);
+}
+
 TEST(B06_what_is_no_file)
 {
         struct sockaddr_un a = { .sun_family = AF_UNIX };
