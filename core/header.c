@@ -3,6 +3,8 @@
 #include "core/digest.h"
 #include "core/words.h"
 
+enum { FIELDS_FIRST = 24 };
+
 /* Takes one line with its line end off the front. */
 static struct str take_line(struct str *rest)
 {
@@ -27,39 +29,47 @@ static bool is_fold(struct str line)
         return line.n > 0 && ascii_is_blank(line.p[0]);
 }
 
-/* RFC 5322 2.2: "printable US-ASCII characters (i.e., characters that have values between 33 and 126, inclusive), except colon". */
-static bool is_plain_name(struct str name)
+/* RFC 5322 2.2: "printable US-ASCII characters (i.e., characters that have values between 33 and 126, inclusive), except colon".
+ * Returns the length of the plain bytes at the front. */
+static size_t plain_name(struct str line)
 {
-        for (size_t i = 0; i < name.n; i++)
-                if (name.p[i] <= 32 || name.p[i] >= 127)
-                        return false;
-        return true;
+        size_t n = 0;
+
+        while (n < line.n && line.p[n] > 32 && line.p[n] < 127 && line.p[n] != ':')
+                n++;
+        return n;
 }
 
 /* "From " at the start of a header is an mbox's, with colons in its time; a field of that name is "From:". */
 static bool split_line(struct header *h, struct str line, struct field *f)
 {
-        size_t colon = str_find(line, ':');
+        size_t plain = plain_name(line), colon = plain + str_find(str_from(line, plain), ':');
 
         f->name = str_trim_right(str_first(line, colon));
-        if (colon == line.n || f->name.n == 0 || (str_starts(line, STR("From ")) && f->name.n > 4)) {
+        if (colon == line.n || f->name.n == 0 || (f->name.n > 4 && str_starts(line, STR("From ")))) {
                 h->junk = true;
                 return false;
         }
-        if (f->name.n < colon || !is_plain_name(f->name))
+        if (plain < colon)
                 h->odd_names = true;
         f->raw = str_from(line, colon + 1);
         return true;
 }
 
-static size_t count_lines(struct str block, size_t max)
+/* Room for one more; the list doubles, so all of them together need no more than twice the largest. */
+static bool reserve(struct header *h, size_t *room, struct arena *a)
 {
-        size_t n = 0;
+        struct field *more;
 
-        while (block.n > 0 && n < max)
-                if (!is_fold(take_line(&block)))
-                        n++;
-        return n;
+        if (h->count < *room)
+                return true;
+        more = arena_alloc(a, *room * 2 * sizeof *more);
+        if (!more)
+                return false;
+        memcpy(more, h->fields, h->count * sizeof *more);
+        h->fields = more;
+        *room *= 2;
+        return true;
 }
 
 /* A field runs over its folds, up to the line end of the last. */
@@ -73,11 +83,12 @@ bool header_split(struct header *h, struct str block, const struct limits *lim, 
 {
         struct str rest;
         struct field *open = NULL;
+        size_t room = FIELDS_FIRST;
 
         memset(h, 0, sizeof *h);
         h->overflow = block.n > lim->header_block;
         h->block = rest = str_first(block, lim->header_block);
-        h->fields = arena_alloc(a, (count_lines(rest, lim->header_fields) + 1) * sizeof *h->fields);
+        h->fields = arena_alloc(a, room * sizeof *h->fields);
         if (!h->fields)
                 return false;
         while (rest.n > 0) {
@@ -94,7 +105,11 @@ bool header_split(struct header *h, struct str block, const struct limits *lim, 
                         h->overflow = true;
                         return true;
                 }
-                if (without_line_end(line).n > 0 && split_line(h, line, &h->fields[h->count])) {
+                if (without_line_end(line).n == 0)
+                        continue;
+                if (!reserve(h, &room, a))
+                        return false;
+                if (split_line(h, line, &h->fields[h->count])) {
                         open = &h->fields[h->count];
                         open->order = (unsigned)h->count++;
                 }

@@ -74,6 +74,26 @@ static bool find_block(struct message *m, struct str *out)
         return true;
 }
 
+/* Once m->h is there. */
+static bool make_slots(struct message *m)
+{
+        m->decoded = arena_alloc(m->a, (m->h.count + 1) * sizeof *m->decoded);
+        if (!m->decoded) {
+                memset(&m->h, 0, sizeof m->h);
+                message_nomem(m);
+        }
+        return m->decoded;
+}
+
+void message_take_header(struct message *m, const struct header *h)
+{
+        if (m->header_read || !h->block.p)
+                return;
+        m->header_read = true;
+        m->h = *h;
+        make_slots(m);
+}
+
 bool message_need_header(struct message *m)
 {
         struct str block;
@@ -90,13 +110,10 @@ bool message_need_header(struct message *m)
                 block.n = m->lim.header_block;
         }
         if (header_split(&m->h, block, &m->lim, m->a))
-                m->decoded = arena_alloc(m->a, (m->h.count + 1) * sizeof *m->decoded);
-        if (!m->decoded) {
-                memset(&m->h, 0, sizeof m->h);
-                message_nomem(m);
-                return false;
-        }
-        return true;
+                return make_slots(m);
+        memset(&m->h, 0, sizeof m->h);
+        message_nomem(m);
+        return false;
 }
 
 /* The charset of the first text that names one. */

@@ -107,6 +107,8 @@ void message_fail(struct message *m, const struct err *e);
 void message_nomem(struct message *m);
 /* The bytes of a header block, at most limits.header_block of them: in place, or in m->head until the next call. */
 bool message_block(struct message *m, struct range header, struct str *out);
+/* The header that finding the structure has split, if it has. */
+void message_take_header(struct message *m, const struct header *h);
 /* Makes sure m->h is there; false when it could not be read (then it is empty). */
 bool message_need_header(struct message *m);
 void message_need_tree(struct message *m);

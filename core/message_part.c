@@ -215,13 +215,24 @@ static bool read_params(struct part *p, const struct header *h, struct str name,
         return true;
 }
 
+/* The outermost part's header is the message's, which has been split. */
+static bool split(struct part *p, struct str block, struct header *h, struct arena *a)
+{
+        const struct header *known = &p->m->h;
+
+        if (known->block.p != block.p || known->block.n != block.n)
+                return header_split(h, block, &p->m->lim, a);
+        *h = *known;
+        return true;
+}
+
 static bool read_facts(struct part *p, struct str block, struct arena *a)
 {
         struct params type = { 0 }, disposition = { 0 };
         struct header h = { 0 };
         struct str charset;
 
-        if (!header_split(&h, block, &p->m->lim, a) || !read_params(p, &h, STR("content-type"), &type, a) ||
+        if (!split(p, block, &h, a) || !read_params(p, &h, STR("content-type"), &type, a) ||
             !read_params(p, &h, STR("content-disposition"), &disposition, a))
                 return false;
         charset = str_trim(params_value(&type, STR("charset")));
@@ -290,7 +301,7 @@ static struct str find_field(struct part *p, struct str block, struct str name, 
         const struct field *f;
         struct str s;
 
-        if (!header_split(&h, block, &p->m->lim, a)) {
+        if (!split(p, block, &h, a)) {
                 message_nomem(p->m);
                 return STR_NONE;
         }

@@ -124,7 +124,9 @@ static bool feed_file(struct mime_parser *p, struct range r, struct err *e)
         return ok;
 }
 
-struct mime *message_structure(struct message *m, struct range r, const struct limits *lim, struct mime_defects *d, bool other, struct err *e)
+/* header: where the outermost one is wanted, or NULL. */
+static struct mime *structure(struct message *m, struct range r, const struct limits *lim, struct mime_defects *d, bool other, struct header *header,
+                              struct err *e)
 {
         struct mime_parser *p = mime_new(lim, d, m->a);
         struct str bytes;
@@ -137,14 +139,21 @@ struct mime *message_structure(struct message *m, struct range r, const struct l
         }
         if (other)
                 mime_read_other(p);
-        if (range_in_memory(r, &bytes))
+        if (range_in_memory(r, &bytes)) {
+                mime_keep_header(p, header);
                 ok = mime_feed(p, bytes) || err_nomem(e);
-        else
+        } else {
                 ok = feed_file(p, r, e);
+        }
         root = mime_end(p);
         if (ok && !root)
                 err_nomem(e);
         return ok ? root : NULL;
+}
+
+struct mime *message_structure(struct message *m, struct range r, const struct limits *lim, struct mime_defects *d, bool other, struct err *e)
+{
+        return structure(m, r, lim, d, other, NULL, e);
 }
 
 /* Numbers the leaves as RFC 2045 sees them. */
@@ -175,13 +184,15 @@ static struct mime *sketched(struct message *m)
 
 bool message_parse(struct message *m, struct err *e)
 {
+        struct header header = { 0 };
         struct mime *root;
 
         if (m->parsed)
                 return true;
-        root = m->sketch ? sketched(m) : message_structure(m, m->r, &m->lim, &m->defects, false, e);
+        root = m->sketch ? sketched(m) : structure(m, m->r, &m->lim, &m->defects, false, &header, e);
         if (!root)
                 return false;
+        message_take_header(m, &header);
         m->whole.path = STR("");
         if (!part_graft(&m->whole, root, m->r) || !list_leaves(m))
                 return err_nomem(e);

@@ -13,6 +13,7 @@ struct mime_parser {
         struct limits lim;
         struct mime_defects *d;
         struct arena *a;
+        struct header *keep;        /* where the outermost header is wanted, or NULL */
         struct mime *root, *open;   /* open: the innermost entity that the bytes belong to */
         enum { IN_HEADER, IN_BODY, IN_PREAMBLE, IN_EPILOGUE, STOPPED } where;
         unsigned parts;
@@ -93,6 +94,11 @@ void mime_read_other(struct mime_parser *p)
         p->other = p->root->other = true;
 }
 
+void mime_keep_header(struct mime_parser *p, struct header *h)
+{
+        p->keep = h;
+}
+
 /* Keeps what the chunk has of the open header, up to offset `end`. One byte more than the limit tells that it is too long. */
 static bool keep_head(struct mime_parser *p, uint64_t end)
 {
@@ -122,6 +128,7 @@ static bool head_block(struct mime_parser *p, uint64_t end, struct str *block)
 static bool end_header(struct mime_parser *p, uint64_t end, uint64_t body)
 {
         struct mime *m = p->open;
+        struct header *keep = m == p->root && p->head.n == 0 ? p->keep : NULL;
         struct str block;
         bool cut;
 
@@ -131,7 +138,7 @@ static bool end_header(struct mime_parser *p, uint64_t end, uint64_t body)
         m->header_n = end - m->header_at;
         m->body_at = body;
         m->lines = p->newlines + (body > end); /* where the count stood, until the body ends */
-        if (!mime_entity_read(m, str_first(block, p->lim.header_block), cut, &p->lim, p->d, p->a))
+        if (!mime_entity_read(m, str_first(block, p->lim.header_block), cut, &p->lim, p->d, keep, p->a))
                 return false;
         if (m->kind == MIME_MESSAGE && p->parts >= p->lim.parts) {
                 mime_defect(p->d, "limit.parts");
@@ -387,6 +394,21 @@ static size_t line_goes_on(struct mime_parser *p, size_t i, bool *ok)
         return i + n;
 }
 
+/* Does a line that begins with c, at chunk offset i, matter where the parser is? */
+static bool matters(const struct mime_parser *p, size_t i, char c)
+{
+        switch (p->where) {
+        case IN_BODY:
+                return c == '-';
+        case IN_HEADER:
+                return c == '-' || c == '\n' || c == '\r' || p->chunk_at + i == p->open->header_at;
+        case STOPPED:
+                return false;
+        default:
+                return true;
+        }
+}
+
 /* Offset of the line end to stop at. Here the parser spends its time: lines of bodies, of which only those with '-' in front matter. */
 static size_t line_end(struct mime_parser *p, struct str rest)
 {
@@ -422,7 +444,7 @@ bool mime_feed(struct mime_parser *p, struct str chunk)
         while (ok && i < chunk.n) {
                 if (p->line == LINE_HELD)
                         i = line_goes_on(p, i, &ok);
-                else if (p->line == LINE_START && (p->where != IN_BODY || chunk.p[i] == '-'))
+                else if (p->line == LINE_START && matters(p, i, chunk.p[i]))
                         i = line_begins(p, i, &ok);
                 if (ok && i < chunk.n && p->line != LINE_HELD)
                         i = skip_line(p, i);

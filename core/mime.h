@@ -4,6 +4,7 @@
 #define CORE_MIME_H
 
 #include "core/arena.h"
+#include "core/header.h"
 #include "core/limits.h"
 
 enum mime_kind { MIME_LEAF, MIME_MULTIPART, MIME_MESSAGE /* message/rfc822 with identity encoding: one child */ };
@@ -39,6 +40,8 @@ struct mime_parser *mime_new(const struct limits *lim, struct mime_defects *d, s
 /* Before the first byte: reads what is doubtful the way that was not chosen. The last of two fields or boundaries, an encoding in quotes
  * or an encoded-word, and a multipart with an encoding is a leaf to be decoded. */
 void mime_read_other(struct mime_parser *p);
+/* The outermost header, split, goes into *h if it lies in one chunk, whose bytes it borrows; else h->block stays {NULL,0}. */
+void mime_keep_header(struct mime_parser *p, struct header *h);
 /* Chunks of any size, LF or CRLF line ends. False when out of memory. */
 bool mime_feed(struct mime_parser *p, struct str chunk) MUST_CHECK;
 /* The end: the root entity. The parser lives in the arena, but a header or a line cut by chunks does not: call this also for a message

@@ -254,7 +254,7 @@ static bool read_fields(struct mime *m, const struct header *h, const struct lim
 
 /* In an arena of its own: ten thousand parts, each with a header of ten thousand fields, must not add up. */
 bool mime_entity_read(struct mime *m, struct str block, bool cut, const struct limits *lim, struct mime_defects *d,
-                      struct arena *a)
+                      struct header *keep, struct arena *a)
 {
         struct arena *scratch = arena_new(0);
         struct header h = { 0 };
@@ -262,11 +262,13 @@ bool mime_entity_read(struct mime *m, struct str block, bool cut, const struct l
 
         if (!scratch)
                 return false;
-        ok = header_split(&h, block, lim, scratch);
+        ok = header_split(&h, block, lim, keep ? a : scratch);
         if (ok) {
                 note_header(&h, cut, d);
                 ok = read_fields(m, &h, lim, d, scratch, a);
         }
+        if (ok && keep)
+                *keep = h;
         arena_free(scratch);
         return ok;
 }

@@ -5,8 +5,9 @@
 #include "core/mime.h"
 
 /* Fills kind, encoding, type and boundary of m from its header block; m->parent and m->depth are set. `cut`: the block was longer
- * than the limit and this is its beginning. A multipart or message too deep comes out as a leaf. False when out of memory. */
+ * than the limit and this is its beginning. A multipart or message too deep comes out as a leaf. keep (may be NULL) gets the split
+ * header, in a. False when out of memory. */
 bool mime_entity_read(struct mime *m, struct str block, bool cut, const struct limits *lim, struct mime_defects *d,
-                      struct arena *a) MUST_CHECK;
+                      struct header *keep, struct arena *a) MUST_CHECK;
 
 #endif

@@ -11,11 +11,6 @@ int ascii_hex(char c)
         return -1;
 }
 
-bool str_eq(struct str a, struct str b)
-{
-        return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
-
 bool str_eq_nocase(struct str a, struct str b)
 {
         if (a.n != b.n)
@@ -32,11 +27,6 @@ int str_cmp(struct str a, struct str b)
         int c = n ? memcmp(a.p, b.p, n) : 0;
 
         return c ? c : (a.n > b.n) - (a.n < b.n);
-}
-
-bool str_starts(struct str s, struct str prefix)
-{
-        return s.n >= prefix.n && str_eq(str_first(s, prefix.n), prefix);
 }
 
 bool str_starts_nocase(struct str s, struct str prefix)
@@ -66,13 +56,6 @@ struct str str_trim(struct str s)
         while (s.n > 0 && ascii_is_space(s.p[0]))
                 s = str_from(s, 1);
         return str_trim_right(s);
-}
-
-size_t str_find(struct str s, char c)
-{
-        const char *at = s.n ? memchr(s.p, c, s.n) : NULL;
-
-        return at ? (size_t)(at - s.p) : s.n;
 }
 
 size_t str_find_str(struct str s, struct str needle)

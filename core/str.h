@@ -37,17 +37,22 @@ static inline char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c 
 /* 0..15, or -1 */
 int ascii_hex(char c);
 
-bool str_eq(struct str a, struct str b);
+static inline bool str_eq(struct str a, struct str b) { return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0); }
 bool str_eq_nocase(struct str a, struct str b);             /* ASCII letters without case */
 int str_cmp(struct str a, struct str b);                    /* byte order, shorter first */
-bool str_starts(struct str s, struct str prefix);
+static inline bool str_starts(struct str s, struct str prefix) { return s.n >= prefix.n && str_eq(str_first(s, prefix.n), prefix); }
 bool str_starts_nocase(struct str s, struct str prefix);
 bool str_ends(struct str s, struct str suffix);
 bool str_ends_nocase(struct str s, struct str suffix);
 struct str str_trim(struct str s);                          /* without ASCII white space at both ends */
 struct str str_trim_right(struct str s);
 /* Offset of the first c (or of the needle), or s.n when it is not there. */
-size_t str_find(struct str s, char c);
+static inline size_t str_find(struct str s, char c)
+{
+        const char *at = s.n ? (const char *)memchr(s.p, c, s.n) : NULL;
+
+        return at ? (size_t)(at - s.p) : s.n;
+}
 size_t str_find_str(struct str s, struct str needle);
 size_t str_find_str_nocase(struct str s, struct str needle);
 size_t str_rfind(struct str s, char c);                     /* the last c, or s.n */
