@@ -70,7 +70,13 @@ static void add_char(struct reader *r, char c)
         buf_add_char(&r->phrase, c);
 }
 
-/* The pieces below end at these bytes; r->rest begins with their first byte. Each takes its piece off the rest. */
+/* What read_piece has a rule for. */
+static bool is_special(char c)
+{
+        return c == ',' || c == ';' || c == ':' || c == '(' || c == '"' || c == '[' || c == '<';
+}
+
+/* The pieces below begin with these bytes, which r->rest begins with. Each takes its piece off the rest. */
 
 /* A comment, nested ones and all. The last one is kept: it may be the name. */
 static void read_comment(struct reader *r)
@@ -191,6 +197,19 @@ static void read_angle(struct reader *r)
         add_blank(r);
 }
 
+/* Bytes that mean nothing but themselves, as many as there are. */
+static void read_plain(struct reader *r)
+{
+        size_t n = 1;
+
+        while (n < r->rest.n && !ascii_is_space(r->rest.p[n]) && !is_special(r->rest.p[n]))
+                n++;
+        add_spec(r, r->rest.p[0]);
+        buf_add(&r->spec, r->rest.p + 1, n - 1);
+        buf_add(&r->phrase, r->rest.p, n);
+        r->rest = str_from(r->rest, n);
+}
+
 /* One step inside a mailbox; false at a byte that ends it. */
 static bool read_piece(struct reader *r)
 {
@@ -214,7 +233,11 @@ static bool read_piece(struct reader *r)
                 read_literal(r);
                 break;
         default:
-                add_char(r, c);
+                if (!ascii_is_space(c)) {
+                        read_plain(r);
+                        break;
+                }
+                add_blank(r);
                 r->rest = str_from(r->rest, 1);
         }
         return true;
@@ -319,21 +342,23 @@ static bool split_spec(struct reader *r, struct addr *o, struct str spec)
 static void put_address(struct reader *r, struct addr *o, struct str spec)
 {
         struct str local = str_first(spec, str_rfind(spec, '@'));
+        bool bare = is_dot_atom(o->user);
         char *p;
 
-        if (is_dot_atom(o->user))
+        if (bare)
                 local = o->user;
-        o->addr = arena_printf(r->a, "%.*s@%.*s", (int)local.n, local.p, (int)o->domain.n, o->domain.p);
-        if (!o->addr.p) {
+        p = arena_alloc(r->a, local.n + 1 + o->domain.n + 1);
+        if (!p) {
                 r->nomem = true;
                 return;
         }
-        o->written = arena_str(r->a, o->addr);
-        r->nomem |= !o->written.p;
-        p = (char *)(uintptr_t)o->addr.p;
-        for (size_t i = local.n + 1; i < o->addr.n; i++)
-                p[i] = ascii_lower(p[i]);
-        if (is_dot_atom(o->user)) /* not in the buffer any more */
+        o->addr = str_make(p, local.n + 1 + o->domain.n);
+        memcpy(p, local.p, local.n);
+        p += local.n;
+        *p++ = '@';
+        for (size_t i = 0; i < o->domain.n; i++)
+                *p++ = ascii_lower(o->domain.p[i]);
+        if (bare) /* not in the buffer any more */
                 o->user = str_first(o->addr, local.n);
         o->domain = str_from(o->addr, local.n + 1);
         o->valid = true;
@@ -418,7 +443,6 @@ static void fill(struct reader *r, struct addr *o, struct str all)
                 o->addr = displayed(r, r->angle && !r->junk ? r->inside : all);
         else
                 o->addr = displayed(r, buf_str(&r->spec));
-        o->written = o->addr;
 }
 
 /* The end of a mailbox, at r->rest. Nothing but blanks and comments is none. */

@@ -10,6 +10,7 @@ enum {
         ALIGN = alignof(max_align_t),
         BLOCK_FIRST = 1024,  /* a plan fits in one; a thousand messages with theirs are about at a time */
         BLOCK_LAST = 65536,  /* blocks double up to here */
+        PRINTED_NEAR = 256,  /* most of what is printed is shorter, and then printed once */
         ALONE_MIN = 960,     /* larger pieces get a block of their own */
 };
 
@@ -158,12 +159,14 @@ struct str arena_str(struct arena *a, struct str s)
 struct str arena_printf(struct arena *a, const char *fmt, ...)
 {
         va_list ap;
-        char *text;
+        char *text, near[PRINTED_NEAR];
         int n;
 
         va_start(ap, fmt);
-        n = vsnprintf(NULL, 0, fmt, ap);
+        n = vsnprintf(near, sizeof near, fmt, ap);
         va_end(ap);
+        if (n >= 0 && (size_t)n < sizeof near)
+                return arena_str(a, str_make(near, (size_t)n));
         text = n >= 0 ? take(a, (size_t)n + 1, 1) : NULL;
         if (!text)
                 return STR_NONE;

@@ -78,11 +78,6 @@ bool buf_add_str(struct buf *b, struct str s)
         return buf_add(b, s.p, s.n);
 }
 
-bool buf_add_char(struct buf *b, char c)
-{
-        return buf_add(b, &c, 1);
-}
-
 bool buf_printf(struct buf *b, const char *fmt, ...)
 {
         va_list ap;

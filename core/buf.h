@@ -22,7 +22,13 @@ void buf_clear(struct buf *b);               /* empty, memory kept, failure forg
 bool buf_reserve(struct buf *b, size_t more); /* room for `more` bytes at b->p + b->n */
 bool buf_add(struct buf *b, const char *p, size_t n);
 bool buf_add_str(struct buf *b, struct str s);
-bool buf_add_char(struct buf *b, char c);
+static inline bool buf_add_char(struct buf *b, char c)
+{
+        if (b->failed || b->n + 1 >= b->cap || (b->max && b->n >= b->max))
+                return buf_add(b, &c, 1);
+        b->p[b->n++] = c;
+        return true;
+}
 bool buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_drop(struct buf *b, size_t n);      /* the first n bytes go */
 bool buf_ok(const struct buf *b, struct err *e); /* false, with e filled, after a failure */

@@ -1,6 +1,5 @@
 #include "core/fromline.h"
 
-#include <stdio.h>
 #include <string.h>
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -72,12 +71,19 @@ static bool is_year(struct str s)
 
 static int64_t seconds_of(struct str day, struct str month, struct str year, struct str time, struct str zone)
 {
+        struct str words[] = { day, month, year, time, zone.n ? zone : STR("+0000") };
         char text[128];
+        size_t n = 0;
         int64_t t;
-        int n = snprintf(text, sizeof text, "%.*s %.*s %.*s %.*s %.*s", STR_FMT(day), STR_FMT(month), STR_FMT(year),
-                         STR_FMT(time), STR_FMT(zone.n ? zone : STR("+0000")));
 
-        return n > 0 && (size_t)n < sizeof text && date_parse(str_make(text, (size_t)n), &t, NULL) ? t : 0;
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+                if (words[i].n >= sizeof text - n)
+                        return 0;
+                memcpy(text + n, words[i].p, words[i].n);
+                n += words[i].n;
+                text[n++] = ' ';
+        }
+        return date_parse(str_make(text, n), &t, NULL) ? t : 0;
 }
 
 /* "Mon Nov 23 05:41:00 2026", a zone before or behind the year; "Mon, 23 Nov 2026 05:41:00 +0000". What follows the date ("remote
