@@ -460,7 +460,7 @@ struct str message_id(struct message *m)
 }
 
 /* RFC 2919: a phrase, then the identifier in <>; lists that write it bare exist. */
-struct str message_list_id(struct message *m)
+static struct str find_list_id(struct message *m)
 {
         struct str s = message_field(m, STR("list-id"));
         size_t open = str_rfind(s, '<'), close;
@@ -478,4 +478,12 @@ struct str message_list_id(struct message *m)
         for (size_t i = 0; lower && i < s.n; i++)
                 lower[i] = ascii_lower(lower[i]);
         return lower && s.n ? str_make(lower, s.n) : STR_NONE;
+}
+
+struct str message_list_id(struct message *m)
+{
+        if (!m->list_id_known)
+                m->list_id = find_list_id(m);
+        m->list_id_known = true;
+        return m->list_id;
 }

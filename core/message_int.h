@@ -80,7 +80,8 @@ struct message {
         struct str *decoded;            /* one a field; {NULL,0} until asked for */
         struct memo *memos;
         int64_t date;
-        bool date_known;
+        bool date_known, list_id_known;
+        struct str list_id;
 
         bool parsed, opened_all;
         unsigned parts, own_parts;      /* entities so far, wrappers' included; without them */

@@ -4,11 +4,14 @@
 
 #include "lua/face.h"
 
+enum class_kind { CLASS_MESSAGE, CLASS_PART };
+
 struct class_spec {
+        enum class_kind kind;
         const char *name;         /* FACE_MESSAGE */
         const char *noun;         /* "message", for error texts */
-        lua_CFunction open;       /* raises when the box at 1 is closed; everything read of a box asks it first */
-        const luaL_Reg *fields;   /* get(box) pushes one value; what is not nil is kept */
+        void (*open)(lua_State *L); /* raises when the box at 1 is closed; everything read of a box asks it first */
+        const luaL_Reg *fields;   /* get(box) pushes one value; what is large or an object is kept */
         const luaL_Reg *live;     /* the same, asked anew each time; may be NULL */
         const luaL_Reg *methods;
         const luaL_Reg *meta;
@@ -17,6 +20,11 @@ struct class_spec {
 void face_forget_rule(lua_State *L, struct plan *p); /* never raises */
 
 void class_new(lua_State *L, const struct class_spec *spec);
+
+/* The class of the value at idx; NULL: none of ours. */
+const struct class_spec *class_of(lua_State *L, int idx);
+/* The table in which the box at idx keeps its fields. */
+void class_push_kept(lua_State *L, int idx);
 
 struct reader_box;
 struct message_box {

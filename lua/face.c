@@ -185,7 +185,19 @@ void face_forget_rule(lua_State *L, struct plan *p)
 
 /* Classes */
 
-enum { CLASS_SPEC = 1, CLASS_METHODS, CLASS_FIELDS, CLASS_LIVE }; /* upvalues of __index */
+enum { CLASS_SPEC = 1, CLASS_MEMBERS };  /* upvalues of __index: the class, and by name its methods and (as pointers) its fields */
+enum { KEPT_LONGER = 40 };               /* Lua looks shorter strings up before it makes them */
+
+const struct class_spec *class_of(lua_State *L, int idx)
+{
+        const struct class_spec *spec;
+        if (lua_type(L, idx) != LUA_TUSERDATA || !lua_getmetatable(L, idx))
+                return NULL;
+        lua_rawgeti(L, -1, CLASS_SPEC);
+        spec = lua_touserdata(L, -1);
+        lua_pop(L, 2);
+        return spec;
+}
 
 static size_t names_add(lua_State *L, int table, const char **names, size_t n)
 {
@@ -199,58 +211,95 @@ static size_t names_add(lua_State *L, int table, const char **names, size_t n)
 
 static int unknown_member(lua_State *L, const struct class_spec *spec)
 {
-        size_t n = 0, at = 0;
+        size_t n;
         const char **names;
         if (lua_type(L, 2) != LUA_TSTRING)
                 return luaL_error(L, "a %s has no field [%s]", spec->noun, luaL_tolstring(L, 2, NULL));
-        for (int i = CLASS_METHODS; i <= CLASS_LIVE; i++)
-                n = names_add(L, lua_upvalueindex(i), NULL, n);
+        n = names_add(L, lua_upvalueindex(CLASS_MEMBERS), NULL, 0);
         names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0);
-        for (int i = CLASS_METHODS; i <= CLASS_LIVE; i++)
-                at = names_add(L, lua_upvalueindex(i), names, at);
+        names_add(L, lua_upvalueindex(CLASS_MEMBERS), names, 0);
         return face_unknown(L, lua_pushfstring(L, "field of a %s", spec->noun), face_check_str(L, 2), names, n);
 }
 
-static bool member(lua_State *L, int upvalue)
+static bool is_live(const struct class_spec *spec, const luaL_Reg *field)
 {
-        lua_pushvalue(L, 2);
-        if (lua_rawget(L, lua_upvalueindex(upvalue)) != LUA_TNIL)
-                return true;
-        lua_pop(L, 1);
+        for (const luaL_Reg *l = spec->live; l && l->name; l++)
+                if (l == field)
+                        return true;
         return false;
+}
+
+/* Is the value on top worth a place in a table? The core keeps its answers: a number or a short string is as soon made again. */
+static bool is_worth_keeping(lua_State *L)
+{
+        switch (lua_type(L, -1)) {
+        case LUA_TNIL:
+        case LUA_TNUMBER:
+                return false;
+        case LUA_TSTRING:
+                return lua_rawlen(L, -1) > KEPT_LONGER;
+        default:
+                return true;
+        }
+}
+
+void class_push_kept(lua_State *L, int idx)
+{
+        idx = lua_absindex(L, idx);
+        if (lua_getiuservalue(L, idx, UV_KEPT) == LUA_TTABLE)
+                return;
+        lua_pop(L, 1);
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, idx, UV_KEPT);
+}
+
+/* The box at 1, the key at 2. */
+static int get_kept(lua_State *L, const luaL_Reg *field)
+{
+        if (lua_getiuservalue(L, 1, UV_KEPT) == LUA_TTABLE) {
+                lua_pushvalue(L, 2);
+                if (lua_rawget(L, -2) != LUA_TNIL)
+                        return 1;
+        }
+        lua_settop(L, 2);
+        field->func(L);
+        if (is_worth_keeping(L)) {
+                class_push_kept(L, 1);
+                lua_pushvalue(L, 2);
+                lua_pushvalue(L, -3);
+                lua_rawset(L, -3);
+                lua_pop(L, 1);
+        }
+        return 1;
 }
 
 static int class_index(lua_State *L)
 {
         const struct class_spec *spec = lua_touserdata(L, lua_upvalueindex(CLASS_SPEC));
+        const luaL_Reg *field;
         lua_settop(L, 2);
         spec->open(L);
-        lua_settop(L, 2);
-        if (member(L, CLASS_METHODS))
-                return 1;
-        if (member(L, CLASS_LIVE))
-                return lua_tocfunction(L, -1)(L);
-        lua_getiuservalue(L, 1, UV_KEPT);
         lua_pushvalue(L, 2);
-        if (lua_rawget(L, 3) != LUA_TNIL)
-                return 1;
-        lua_pop(L, 1);
-        if (!member(L, CLASS_FIELDS))
+        switch (lua_rawget(L, lua_upvalueindex(CLASS_MEMBERS))) {
+        case LUA_TNIL:
                 return unknown_member(L, spec);
-        lua_tocfunction(L, -1)(L);
-        if (!lua_isnil(L, -1)) {
-                lua_pushvalue(L, 2);
-                lua_pushvalue(L, -2);
-                lua_rawset(L, 3);
+        case LUA_TLIGHTUSERDATA:
+                field = lua_touserdata(L, -1);
+                lua_settop(L, 2);
+                return is_live(spec, field) ? field->func(L) : get_kept(L, field);
+        default:
+                return 1;
         }
-        return 1;
 }
 
-static void push_table(lua_State *L, const luaL_Reg *entries)
+/* Adds the fields to the table on top, as pointers. */
+static void add_fields(lua_State *L, const luaL_Reg *fields)
 {
-        static const luaL_Reg none[] = { { NULL, NULL } };
-        lua_newtable(L);
-        luaL_setfuncs(L, entries ? entries : none, 0);
+        for (; fields && fields->name; fields++) {
+                lua_pushlightuserdata(L, (void *)fields);
+                lua_setfield(L, -2, fields->name);
+        }
 }
 
 void class_new(lua_State *L, const struct class_spec *spec)
@@ -262,12 +311,15 @@ void class_new(lua_State *L, const struct class_spec *spec)
         lua_pushboolean(L, 0);
         lua_setfield(L, -2, "__metatable");
         lua_pushlightuserdata(L, (void *)spec);
-        push_table(L, spec->methods);
         lua_pushvalue(L, -1);
-        lua_setfield(L, -4, "methods");
-        push_table(L, spec->fields);
-        push_table(L, spec->live);
-        lua_pushcclosure(L, class_index, 4);
+        lua_rawseti(L, -3, CLASS_SPEC);
+        lua_newtable(L);
+        luaL_setfuncs(L, spec->methods, 0);
+        add_fields(L, spec->fields);
+        add_fields(L, spec->live);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -4, "members");
+        lua_pushcclosure(L, class_index, 2);
         lua_setfield(L, -2, "__index");
         lua_pop(L, 1);
 }
@@ -275,7 +327,7 @@ void class_new(lua_State *L, const struct class_spec *spec)
 void face_add_methods(lua_State *L, const char *class_name, const luaL_Reg *methods)
 {
         luaL_getmetatable(L, class_name);
-        lua_getfield(L, -1, "methods");
+        lua_getfield(L, -1, "members");
         luaL_setfuncs(L, methods, 0);
         lua_pop(L, 2);
 }

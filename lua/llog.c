@@ -99,14 +99,14 @@ static int print(lua_State *L)
                 struct str s;
                 s.p = luaL_tolstring(L, i, &s.n);
                 if (i > 1)
-                        fputc('\t', stdout);
+                        putc_unlocked('\t', stdout);
                 if (terminal)
                         write_safely(s);
                 else
-                        fwrite(s.p, 1, s.n, stdout);
+                        fwrite_unlocked(s.p, 1, s.n, stdout);
                 lua_pop(L, 1);
         }
-        fputc('\n', stdout);
+        putc_unlocked('\n', stdout);
         if (terminal)
                 fflush(stdout);
         return 0;

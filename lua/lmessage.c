@@ -9,19 +9,15 @@ static const char key_open; /* registry: plan -> its message's box */
 
 /* The box */
 
-static struct message_box *to_box(lua_State *L, int idx)
-{
-        return luaL_testudata(L, idx, FACE_MESSAGE);
-}
-
 struct message_box *message_box_push(lua_State *L, int idx)
 {
-        if (to_box(L, idx))
-                lua_pushvalue(L, idx);
-        else if (luaL_testudata(L, idx, FACE_PART))
+        const struct class_spec *spec = class_of(L, idx);
+        if (!spec)
+                luaL_typeerror(L, idx, "message or part");
+        else if (spec->kind == CLASS_PART)
                 lua_getiuservalue(L, idx, UV_MESSAGE);
         else
-                luaL_typeerror(L, idx, "message or part");
+                lua_pushvalue(L, idx);
         return lua_touserdata(L, -1);
 }
 
@@ -52,10 +48,6 @@ void face_push_message(lua_State *L, struct plan *p)
                 b = lua_newuserdatauv(L, sizeof *b, 2);
                 *b = (struct message_box){ 0 };   /* closed, until everything that can fail has been done */
                 luaL_setmetatable(L, FACE_MESSAGE);
-                lua_newtable(L);
-                lua_setiuservalue(L, -2, UV_KEPT);
-                lua_newtable(L);
-                lua_setiuservalue(L, -2, UV_PARTS);
                 lua_pushvalue(L, -1);
                 lua_rawsetp(L, -3, p);
                 b->face.plan = p;
@@ -258,7 +250,7 @@ static int get_defects(lua_State *L)
         size_t n;
         struct message *m = self(L);
 
-        lua_getiuservalue(L, 1, UV_KEPT);
+        class_push_kept(L, 1);
         if (lua_rawgetp(L, -1, &key_open) == LUA_TNIL) {
                 lua_pop(L, 1);
                 lua_newtable(L);
@@ -382,10 +374,9 @@ static int method_matches(lua_State *L)
 
 /* The class */
 
-static int check_open(lua_State *L)
+static void check_open(lua_State *L)
 {
         message_box_check(L, 1);
-        return 0;
 }
 
 static int set_field(lua_State *L)
@@ -395,7 +386,7 @@ static int set_field(lua_State *L)
                 return luaL_error(L, "m.%s can't be set (names of your own go into m.vars)", luaL_tolstring(L, 2, NULL));
         if (lua_type(L, 3) != LUA_TTABLE)
                 return luaL_error(L, "m.vars is a table, not a %s (one name: m.vars.number = …)", luaL_typename(L, 3));
-        lua_getiuservalue(L, 1, UV_KEPT);
+        class_push_kept(L, 1);
         lua_insert(L, 2);
         lua_rawset(L, 2);
         return 0;
@@ -563,7 +554,7 @@ static const luaL_Reg meta[] = {
 
 int luaopen_message(lua_State *L)
 {
-        static const struct class_spec spec = { FACE_MESSAGE, "message", check_open, fields, live, methods, meta };
+        static const struct class_spec spec = { CLASS_MESSAGE, FACE_MESSAGE, "message", check_open, fields, live, methods, meta };
         class_new(L, &spec);
         lua_newtable(L);
         lua_rawsetp(L, LUA_REGISTRYINDEX, &key_open);

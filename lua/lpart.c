@@ -12,25 +12,29 @@ struct part_box {
 struct part *face_check_part(lua_State *L, int idx, struct plan **plan)
 {
         struct message_box *of = message_box_check(L, idx);
-        struct part_box *b = luaL_testudata(L, idx, FACE_PART);
         if (plan)
                 *plan = of->face.plan;
-        return b ? b->part : message_root(of->face.plan->message);
+        if (class_of(L, idx)->kind == CLASS_PART)
+                return ((struct part_box *)lua_touserdata(L, idx))->part;
+        return message_root(of->face.plan->message);
 }
 
 void face_push_part(lua_State *L, int message_idx, struct part *p)
 {
         struct part_box *b;
         message_box_push(L, message_idx);
-        lua_getiuservalue(L, -1, UV_PARTS);
+        if (lua_getiuservalue(L, -1, UV_PARTS) == LUA_TNIL) {
+                lua_pop(L, 1);
+                lua_newtable(L);
+                lua_pushvalue(L, -1);
+                lua_setiuservalue(L, -3, UV_PARTS);
+        }
         if (lua_rawgetp(L, -1, p) == LUA_TNIL) {
                 lua_pop(L, 1);
                 b = lua_newuserdatauv(L, sizeof *b, 2);
                 b->part = p;
                 lua_pushvalue(L, -3);
                 lua_setiuservalue(L, -2, UV_MESSAGE);
-                lua_newtable(L);
-                lua_setiuservalue(L, -2, UV_KEPT);
                 luaL_setmetatable(L, FACE_PART);
                 lua_pushvalue(L, -1);
                 lua_rawsetp(L, -3, p);
@@ -240,11 +244,9 @@ static int method_parts(lua_State *L)
         return parts_push(L, 1, leaves.out, leaves.n, 2);
 }
 
-static int check_open(lua_State *L)
+static void check_open(lua_State *L)
 {
-        luaL_checkudata(L, 1, FACE_PART);
         message_box_check(L, 1);
-        return 0;
 }
 
 static int set_field(lua_State *L)
@@ -373,7 +375,7 @@ static const luaL_Reg meta[] = {
 
 int luaopen_part(lua_State *L)
 {
-        static const struct class_spec spec = { FACE_PART, "part", check_open, fields, NULL, methods, meta };
+        static const struct class_spec spec = { CLASS_PART, FACE_PART, "part", check_open, fields, NULL, methods, meta };
         class_new(L, &spec);
         return luaopen_reader(L);
 }
