@@ -17,7 +17,7 @@ char *mem_dup(const char *p, size_t n) __attribute__((malloc, warn_unused_result
 void mem_wipe(void *p, size_t n);
 
 /* Tests only: the n-th allocation from now on (counting from 1) and all after it fail; 0 ends it. Returns the number of
- * allocations made since the last call. */
+ * allocations made since it was set. */
 size_t mem_fail_at(size_t n);
 
 #endif

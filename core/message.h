@@ -47,6 +47,10 @@ void message_take_sketch(struct message *m, struct sketch *s);
 void message_free(struct message *m);
 /* Finds the structure now (the reading thread calls it, so that the script need not wait); asked for anyway when needed. */
 bool message_parse(struct message *m, struct err *e) MUST_CHECK;
+/* What has been asked of a message so far, as bits; and the same found for another before it is asked there, by the thread that it
+ * belongs to. Answers and defects are those that there would be without. */
+unsigned message_asked(const struct message *m);
+void message_look_ahead(struct message *m, unsigned asked);
 const struct origin *message_origin(const struct message *m);
 struct range message_range(const struct message *m);
 uint64_t message_size(const struct message *m);

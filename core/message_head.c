@@ -212,6 +212,7 @@ struct str message_subject(struct message *m)
 {
         struct str s = message_field(m, STR("subject"));
 
+        m->asked |= ASKED_SUBJECT;
         return s.p ? s : STR("");
 }
 
@@ -282,6 +283,14 @@ static struct addr *parse_addresses(struct message *m, struct str raw)
         return first;
 }
 
+static unsigned asked_bit(struct str field)
+{
+        return str_eq_nocase(field, STR("From")) ? ASKED_FROM
+             : str_eq_nocase(field, STR("To"))   ? ASKED_TO
+             : str_eq_nocase(field, STR("Cc"))   ? ASKED_CC
+                                                 : 0;
+}
+
 /* All fields of the name in one list; the limit holds for all of them together. */
 static void list_addresses(struct message *m, struct memo *o)
 {
@@ -297,6 +306,7 @@ static void list_addresses(struct message *m, struct memo *o)
                         n++;
         }
         o->list = first;
+        o->asked = asked_bit(o->name);
 }
 
 const struct addr *message_addresses(struct message *m, struct str field)
@@ -306,6 +316,8 @@ const struct addr *message_addresses(struct message *m, struct str field)
 
         if (o && fresh)
                 list_addresses(m, o);
+        if (o)
+                m->asked |= o->asked;
         return o ? o->list : NULL;
 }
 
@@ -335,6 +347,7 @@ static int64_t find_date(struct message *m)
 
 int64_t message_date(struct message *m)
 {
+        m->asked |= ASKED_DATE;
         if (!m->date_known)
                 m->date = find_date(m);
         m->date_known = true;
@@ -454,6 +467,7 @@ struct str message_id(struct message *m)
         struct str *ids;
         size_t n = message_ids(m, STR("message-id"), &ids);
 
+        m->asked |= ASKED_ID;
         if (n == 0 && find(m, STR("message-id")))
                 message_add_defect(m, "syntax.id");
         return n ? ids[0] : STR_NONE;

@@ -48,6 +48,13 @@ struct part {
 struct reader *reader_aside(const struct part *p, struct err *e) MUST_CHECK; /* notes no defects in the message */
 bool reader_padded(const struct reader *r);      /* base64 went on behind padding, as far as it was read */
 
+/* What a message remembers to have been asked for: what listing scripts ask for, and what it costs something to answer. */
+enum asked {
+        ASKED_FROM = 1, ASKED_TO = 2, ASKED_CC = 4, ASKED_SUBJECT = 8, ASKED_DATE = 16, ASKED_ID = 32,
+        ASKED_FACTS = 64,               /* of parts */
+        ASKED_SIZES = 128,
+};
+
 /* Answers that need a list, kept under what was asked. */
 struct memo {
         struct memo *next;
@@ -55,6 +62,7 @@ struct memo {
         struct str name;
         void *list;
         size_t n;
+        unsigned asked;                 /* the bit of those addresses, or 0 */
 };
 
 struct sketch {
@@ -83,6 +91,7 @@ struct message {
         bool date_known, list_id_known;
         struct str list_id;
 
+        unsigned asked;
         bool parsed, opened_all;
         unsigned parts, own_parts;      /* entities so far, wrappers' included; without them */
         unsigned numbers;               /* of leaves, given so far */

@@ -254,6 +254,7 @@ static void need_facts(struct part *p)
         struct arena *a;
         struct str block;
 
+        p->m->asked |= ASKED_FACTS;
         if (p->facts_read || !p->mime)
                 return;
         p->facts_read = true;
@@ -356,6 +357,7 @@ uint64_t part_size(struct part *p)
 
         if (size_is_length(p))
                 return p->body.n;
+        p->m->asked |= ASKED_SIZES;
         if (!p->size_known && !read_through(part_open(p, &e), NULL, &p->size, &e)) {
                 message_fail(p->m, &e);
                 p->size = 0;

@@ -232,6 +232,7 @@ static void verdict(struct run *r, struct job *j, enum verdict v, struct err *e)
         hand_handler_ends();
         hand_drop(0);
         if (v != RUN_WAIT) {
+                lane_decided(j->lane, j->message);
                 decided(r, j, v, e);
                 return;
         }

@@ -3,6 +3,7 @@
 #define CORE_RUN_INT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "core/commit.h"
 #include "core/run.h"
@@ -68,7 +69,10 @@ struct lane {
         bool resumable;          /* an archive that can be read again */
         struct resume resume;    /* its messages up to this one were settled before; number 0: none */
         bool cut_off;            /* a run over it was, and nobody says how to go on */
+        atomic_uint asked;       /* of the message decided last; the main thread writes this and the count of those decided */
+        atomic_size_t decided;
         /* the lane's thread, until it has ended */
+        size_t given;            /* messages, to the main thread */
         struct err error;        /* of the source; ERR_NONE when it went well */
         bool reached_end;        /* all of the source was read; or as much as --limit says: */
         bool limited;
@@ -139,6 +143,7 @@ bool lane_open_source(struct lane *l) MUST_CHECK;
 void lane_retire(struct lane *l);
 void lane_close(struct lane *l);
 void lane_outcome(struct lane *l, const struct outcome *o, size_t cost); /* main thread: the job is over */
+void lane_decided(struct lane *l, const struct message *m); /* main thread: the handler is done with it */
 void lanes_stop(struct run *r);
 void lane_put_first(struct lane *l, struct job *j);
 void lane_put_last(struct lane *l, struct job *j);

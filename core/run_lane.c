@@ -9,6 +9,7 @@
 
 enum {
         FILE_COST = 64 << 10, /* what a message in a file counts: buffers and parsed pieces */
+        AHEAD_MIN = 4,        /* messages that wait to be decided: there is time to look into the next */
         OVERHEAD = 12 << 10,  /* what any message costs beside its bytes: its facts, its plan, its job */
 };
 
@@ -68,6 +69,12 @@ static void wait_for_outcomes(struct lane *l, struct source *s)
         }
 }
 
+/* Has the main thread enough to do? Then this one may do some of it. Only a guess: messages that are left alone are not counted. */
+static bool is_ahead(const struct lane *l)
+{
+        return (ptrdiff_t)(l->given - atomic_load_explicit(&l->decided, memory_order_relaxed)) >= AHEAD_MIN;
+}
+
 /* A parser that dies takes the worker with it: the supervisor must know over which message. */
 static bool parse(struct lane *l, struct message *m, struct err *e)
 {
@@ -77,6 +84,8 @@ static bool parse(struct lane *l, struct message *m, struct err *e)
 
         hand_take(slot, l->la.name, o->uid, o->occurrence, "reading");
         ok = message_parse(m, e);
+        if (ok && is_ahead(l))
+                message_look_ahead(m, atomic_load_explicit(&l->asked, memory_order_relaxed));
         hand_drop(slot);
         return ok || err_in(e, "message %llu of %.*s", (unsigned long long)o->number, STR_FMT(o->source));
 }
@@ -115,6 +124,7 @@ static bool give(struct lane *l, struct source *s, struct message *m, const stru
         j->crash = crash;
         j->item.crashed = crash != NULL;
         take_room(l, j->cost);
+        l->given++;
         if (queue_post(l->run->events, &j->event))
                 return true;
         pthread_mutex_lock(&l->run->mutex);
@@ -342,6 +352,12 @@ void lane_outcome(struct lane *l, const struct outcome *o, size_t cost)
         pthread_cond_signal(&l->came);
         pthread_cond_broadcast(&r->room);
         pthread_mutex_unlock(&r->mutex);
+}
+
+void lane_decided(struct lane *l, const struct message *m)
+{
+        atomic_store_explicit(&l->asked, message_asked(m), memory_order_relaxed);
+        atomic_fetch_add_explicit(&l->decided, 1, memory_order_relaxed);
 }
 
 void lanes_stop(struct run *r)
