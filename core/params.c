@@ -429,6 +429,8 @@ static struct piece *sort_sections(struct piece *list)
         struct piece *bins[16] = { NULL };
         struct piece *out = NULL;
 
+        if (!list || !list->next)
+                return list;
         while (list) {
                 struct piece *one = list;
                 size_t i = 0;

@@ -254,10 +254,11 @@ void class_push_kept(lua_State *L, int idx)
         lua_setiuservalue(L, idx, UV_KEPT);
 }
 
-/* The box at 1, the key at 2. */
-static int get_kept(lua_State *L, const luaL_Reg *field)
+/* The box at 1, the key at 2. A getter asks by itself whether the box is open. */
+static int get_kept(lua_State *L, const struct class_spec *spec, const luaL_Reg *field)
 {
         if (lua_getiuservalue(L, 1, UV_KEPT) == LUA_TTABLE) {
+                spec->open(L);
                 lua_pushvalue(L, 2);
                 if (lua_rawget(L, -2) != LUA_TNIL)
                         return 1;
@@ -279,16 +280,17 @@ static int class_index(lua_State *L)
         const struct class_spec *spec = lua_touserdata(L, lua_upvalueindex(CLASS_SPEC));
         const luaL_Reg *field;
         lua_settop(L, 2);
-        spec->open(L);
         lua_pushvalue(L, 2);
         switch (lua_rawget(L, lua_upvalueindex(CLASS_MEMBERS))) {
         case LUA_TNIL:
+                spec->open(L);
                 return unknown_member(L, spec);
         case LUA_TLIGHTUSERDATA:
                 field = lua_touserdata(L, -1);
                 lua_settop(L, 2);
-                return is_live(spec, field) ? field->func(L) : get_kept(L, field);
+                return is_live(spec, field) ? field->func(L) : get_kept(L, spec, field);
         default:
+                spec->open(L);
                 return 1;
         }
 }

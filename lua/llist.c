@@ -20,6 +20,7 @@ struct cursor {
 };
 struct cursors {            /* of one coroutine, most recently used last */
         size_t n, cap;
+        int own, above;     /* locals that were counted last, in the caller and in its caller */
         struct cursor c[];
 };
 
@@ -34,15 +35,16 @@ static bool is_local(lua_State *L, lua_Debug *ar, int n)
         return name && strcmp(name, "(temporary)") != 0 && strcmp(name, "(C temporary)") != 0;
 }
 
-static int count_locals(lua_State *L, lua_Debug *ar)
+/* A loop's calls all find as many: the guess is what was found last, and two probes confirm it. */
+static int count_locals(lua_State *L, lua_Debug *ar, int guess)
 {
-        int low = 0, high = LOCALS_MAX; /* low are active, high are not */
+        int low = 0, high = LOCALS_MAX, probe = guess; /* low are active, high are not */
         while (low + 1 < high) {
-                int mid = low + (high - low) / 2;
-                if (is_local(L, ar, mid))
-                        low = mid;
-                else
-                        high = mid;
+                if (probe > 0 && is_local(L, ar, probe))
+                        low = probe;
+                else if (probe > 0)
+                        high = probe;
+                probe = low == guess && high > guess + 1 ? guess + 1 : low + (high - low) / 2;
         }
         return low;
 }
@@ -61,6 +63,8 @@ static struct cursors *push_cursors(lua_State *L)
         cap = cs ? cs->cap * 2 : 4;
         more = lua_newuserdatauv(L, sizeof *more + cap * sizeof *more->c, 0);
         more->n = cs ? cs->n : 0;
+        more->own = cs ? cs->own : 0;
+        more->above = cs ? cs->above : 0;
         more->cap = cap;
         if (cs)
                 memcpy(more->c, cs->c, cs->n * sizeof *cs->c);
@@ -137,10 +141,13 @@ static int list_call(lua_State *L)
         lua_settop(L, 3);
         if (!lua_getstack(L, 1, &ar) || !lua_getinfo(L, "S", &ar) || ar.what[0] == 'C')
                 return next_by_value(L);
-        key = (struct cursor){ ar.i_ci, lua_topointer(L, 1), count_locals(L, &ar), 1 };
-        if (lua_getstack(L, 2, &above))
-                key.locals += LOCALS_MAX * count_locals(L, &above);
         cs = push_cursors(L);
+        cs->own = count_locals(L, &ar, cs->own);
+        if (lua_getstack(L, 2, &above))
+                cs->above = count_locals(L, &above, cs->above);
+        else
+                cs->above = 0;
+        key = (struct cursor){ ar.i_ci, lua_topointer(L, 1), cs->own + LOCALS_MAX * cs->above, 1 };
         if (lua_isnil(L, 3)) {
                 cursor_begin(cs, &key);
                 lua_rawgeti(L, 1, 1);

@@ -97,14 +97,18 @@ static int print(lua_State *L)
                 terminal = isatty(STDOUT_FILENO);
         for (int i = 1; i <= n; i++) {
                 struct str s;
-                s.p = luaL_tolstring(L, i, &s.n);
                 if (i > 1)
                         putc_unlocked('\t', stdout);
+                if (lua_isinteger(L, i)) {
+                        fprintf(stdout, LUA_INTEGER_FMT, (LUAI_UACINT)lua_tointeger(L, i));
+                        continue;
+                }
+                s.p = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &s.n) : luaL_tolstring(L, i, &s.n);
                 if (terminal)
                         write_safely(s);
                 else
                         fwrite_unlocked(s.p, 1, s.n, stdout);
-                lua_pop(L, 1);
+                lua_settop(L, n);
         }
         putc_unlocked('\n', stdout);
         if (terminal)

@@ -202,6 +202,7 @@ static int get_references(lua_State *L)
 
 static int get_vars(lua_State *L)
 {
+        self(L);
         lua_newtable(L);
         return 1;
 }
