@@ -8,7 +8,7 @@
 
 enum {
         ALIGN = alignof(max_align_t),
-        BLOCK_FIRST = 1024,  /* a plan fits in one; a thousand messages with theirs are about at a time */
+        SMALL = 1024,        /* an arena with its first block: a plan fits; malloc keeps pieces up to about this size at hand */
         BLOCK_LAST = 65536,  /* blocks double up to here */
         PRINTED_NEAR = 256,  /* most of what is printed is shorter, and then printed once */
         ALONE_MIN = 960,     /* larger pieces get a block of their own */
@@ -21,20 +21,33 @@ struct block {
 };
 
 struct arena {
-        struct block *now; /* the one being filled; full ones and large ones hang behind it */
+        alignas(max_align_t) struct block *now; /* the one being filled; full ones and large ones hang behind it */
         size_t next_size;
         size_t used, max;
 };
 
-struct arena *arena_new(size_t max)
+/* The first block lies behind the arena itself. */
+static struct block *first_of(struct arena *a)
 {
-        struct arena *a = mem_zero(sizeof *a);
+        return (struct block *)(void *)(a + 1);
+}
+
+struct arena *arena_new_of(size_t max, size_t expected)
+{
+        size_t size = sizeof(struct arena) + sizeof(struct block) + expected;
+        struct arena *a = mem_alloc(size < SMALL ? SMALL : size);
 
         if (!a)
                 return NULL;
-        a->next_size = BLOCK_FIRST;
-        a->max = max;
+        *a = (struct arena){ .now = first_of(a), .max = max };
+        *a->now = (struct block){ .size = (size < SMALL ? SMALL : size) - sizeof(struct arena) - sizeof(struct block) };
+        a->next_size = a->now->size * 2;
         return a;
+}
+
+struct arena *arena_new(size_t max)
+{
+        return arena_new_of(max, 0);
 }
 
 void arena_free(struct arena *a)
@@ -43,7 +56,8 @@ void arena_free(struct arena *a)
 
         for (struct block *b = a ? a->now : NULL; b; b = next) {
                 next = b->next;
-                mem_free(b);
+                if (b != first_of(a))
+                        mem_free(b);
         }
         mem_free(a);
 }
@@ -63,10 +77,10 @@ static bool always_alone(void)
 
 static struct block *block_new(size_t size)
 {
-        struct block *b = size < SIZE_MAX - sizeof *b ? mem_zero(sizeof *b + size) : NULL;
+        struct block *b = size < SIZE_MAX - sizeof *b ? mem_alloc(sizeof *b + size) : NULL;
 
         if (b)
-                b->size = size;
+                *b = (struct block){ .size = size };
         return b;
 }
 
@@ -78,12 +92,8 @@ static void *take_alone(struct arena *a, size_t n)
         if (!b)
                 return NULL;
         b->used = n;
-        if (a->now) {
-                b->next = a->now->next;
-                a->now->next = b;
-        } else {
-                a->now = b;
-        }
+        b->next = a->now->next;
+        a->now->next = b;
         return b->bytes;
 }
 
@@ -104,11 +114,7 @@ static bool more(struct arena *a)
 static size_t place(const struct arena *a, size_t n, size_t align)
 {
         const struct block *b = a->now;
-        size_t at;
-
-        if (!b)
-                return 0;
-        at = (b->used + align - 1) / align * align;
+        size_t at = (b->used + align - 1) / align * align;
         return at <= b->size && n <= b->size - at ? at : b->size;
 }
 
@@ -124,7 +130,7 @@ static void *take(struct arena *a, size_t n, size_t align)
         if (n > ALONE_MIN || always_alone()) {
                 p = take_alone(a, n);
         } else {
-                if ((!a->now || place(a, n, align) == a->now->size) && !more(a))
+                if (place(a, n, align) == a->now->size && !more(a))
                         return NULL;
                 at = place(a, n, align);
                 p = a->now->bytes + at;
@@ -137,15 +143,22 @@ static void *take(struct arena *a, size_t n, size_t align)
 
 void *arena_alloc(struct arena *a, size_t n)
 {
-        return take(a, n, ALIGN);
+        void *p = take(a, n, ALIGN);
+
+        if (p)
+                memset(p, 0, n ? n : 1);
+        return p;
 }
 
 char *arena_dup(struct arena *a, const char *p, size_t n)
 {
         char *copy = n < SIZE_MAX ? take(a, n + 1, 1) : NULL;
 
-        if (copy && n)
+        if (!copy)
+                return NULL;
+        if (n)
                 memcpy(copy, p, n);
+        copy[n] = '\0';
         return copy;
 }
 

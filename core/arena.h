@@ -9,6 +9,8 @@ struct arena;
 
 /* max: the bytes it may hold in all (0: no limit). NULL when out of memory. */
 struct arena *arena_new(size_t max) MUST_CHECK;
+/* The same with room for the bytes that it will probably need, taken at once. */
+struct arena *arena_new_of(size_t max, size_t expected) MUST_CHECK;
 void arena_free(struct arena *a);
 /* n bytes, cleared, aligned for any type; NULL when out of memory or over the limit. */
 void *arena_alloc(struct arena *a, size_t n) MUST_CHECK;

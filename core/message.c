@@ -48,7 +48,7 @@ struct message *message_new(struct range r, const struct origin *o, const struct
 
         if (!m)
                 goto nomem;
-        m->a = arena_new(ARENA_MAX);
+        m->a = arena_new_of(ARENA_MAX, ARENA_EXPECTED);
         m->lim = lim ? *lim : limits_default;
         spill_init(&m->spill, m->lim.memory_message);
         if (!m->a || !keep_origin(m, o))

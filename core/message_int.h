@@ -14,6 +14,7 @@ enum {
         WHOLE_MAX = 32 << 20,           /* a message's TNEF and S/MIME, which are looked at in one piece; larger ones are not opened */
         OPENED_FREE = 1 << 20,          /* opened bytes that the ratio does not count: honest small files go beyond any */
         ARENA_MAX = 256 << 20,          /* what all facts about one message may need; the limits keep honest mail far below */
+        ARENA_EXPECTED = 4000,          /* what nine in ten need when a script lists them */
         NAME_MAX_KEPT = 4096,           /* of a part's name, identifier, charset: ten thousand parts must not add up */
 };
 

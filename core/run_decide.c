@@ -11,13 +11,6 @@ enum { REDONE_MAX = 3 }; /* times a message is decided again because a name was 
 
 /* ---- the end of a job ---- */
 
-static void job_free(struct job *j)
-{
-        plan_free(j->item.plan);
-        message_free(j->message);
-        mem_free(j);
-}
-
 static void release_names(struct run *r, const struct plan *p)
 {
         for (const struct effect *f = p->first; f; f = f->next)
@@ -46,13 +39,12 @@ void job_over(struct run *r, struct job *j, enum outcome_kind kind)
 
         o.number = message_origin(j->message)->number;
         o.kind = kind;
-        lane_outcome(j->lane, &o, j->cost);
         if (kind == OUTCOME_UNDONE) {
                 r->result.undone++;
                 j->lane->undone++;
         }
         job_forget_plan(r, j);
-        job_free(j);
+        lane_outcome(j->lane, &o, j);
 }
 
 /* "old.mbox, message 3" */

@@ -86,6 +86,7 @@ struct lane {
         uint64_t undone;         /* messages of which nothing came */
         /* shared, under run->mutex */
         pthread_cond_t came;     /* outcomes have; one for each lane, or thousands would wake for one */
+        struct job *over;        /* to be freed by the lane's thread */
         struct outcome *outcomes;
         size_t outcome_n, outcome_cap;
         uint64_t outstanding;    /* given to the main thread, no outcome taken yet */
@@ -142,7 +143,7 @@ bool lane_start(struct lane *l, struct err *e);
 bool lane_open_source(struct lane *l) MUST_CHECK;
 void lane_retire(struct lane *l);
 void lane_close(struct lane *l);
-void lane_outcome(struct lane *l, const struct outcome *o, size_t cost); /* main thread: the job is over */
+void lane_outcome(struct lane *l, const struct outcome *o, struct job *j); /* main thread: the job is over, and the lane's */
 void lane_decided(struct lane *l, const struct message *m); /* main thread: the handler is done with it */
 void lanes_stop(struct run *r);
 void lane_put_first(struct lane *l, struct job *j);

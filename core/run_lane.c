@@ -37,9 +37,21 @@ static void take_room(struct lane *l, size_t cost)
         pthread_mutex_unlock(&r->mutex);
 }
 
+static void free_jobs(struct job *j)
+{
+        struct job *next;
+
+        for (; j; j = next) {
+                next = j->next;
+                message_free(j->message);
+                mem_free(j);
+        }
+}
+
 static void settle_what_came(struct lane *l, struct source *s)
 {
         struct outcome *list;
+        struct job *over;
         size_t n;
 
         pthread_mutex_lock(&l->run->mutex);
@@ -47,7 +59,10 @@ static void settle_what_came(struct lane *l, struct source *s)
         n = l->outcome_n;
         l->outcomes = NULL;
         l->outcome_n = l->outcome_cap = 0;
+        over = l->over;
+        l->over = NULL;
         pthread_mutex_unlock(&l->run->mutex);
+        free_jobs(over);
         if (n)
                 s->ops->settle(s, list, n);
         mem_free(list);
@@ -330,10 +345,14 @@ struct job *lane_take(struct lane *l)
         return j;
 }
 
-void lane_outcome(struct lane *l, const struct outcome *o, size_t cost)
+/* An archive's thread frees what it has allocated, which is faster and leaves the main thread to the script. An account's may wait
+ * long for its server, and would hold memory that the budget no longer counts. */
+void lane_outcome(struct lane *l, const struct outcome *o, struct job *j)
 {
         struct run *r = l->run;
+        bool back = j->source->archive;
 
+        j->next = NULL;
         pthread_mutex_lock(&r->mutex);
         if (l->outcome_n == l->outcome_cap) {
                 size_t cap = l->outcome_cap ? l->outcome_cap * 2 : 64;
@@ -347,11 +366,17 @@ void lane_outcome(struct lane *l, const struct outcome *o, size_t cost)
         if (l->outcome_n < l->outcome_cap) /* an outcome lost to a lack of memory is one of OUTCOME_UNDONE to the source: nothing is deleted */
                 l->outcomes[l->outcome_n++] = *o;
         l->outstanding--;
-        l->in_flight -= cost;
-        r->in_flight -= cost;
+        l->in_flight -= j->cost;
+        r->in_flight -= j->cost;
+        if (back) {
+                j->next = l->over;
+                l->over = j;
+        }
         pthread_cond_signal(&l->came);
         pthread_cond_broadcast(&r->room);
         pthread_mutex_unlock(&r->mutex);
+        if (!back)
+                free_jobs(j);
 }
 
 void lane_decided(struct lane *l, const struct message *m)
@@ -382,6 +407,7 @@ void lane_close(struct lane *l)
 {
         if (l->thread)
                 thread_join(l->thread);
+        free_jobs(l->over);
         source_free(l->spool);
         source_free(l->source);
         if (l->lock >= 0)
