@@ -338,6 +338,29 @@ static bool split_spec(struct reader *r, struct addr *o, struct str spec)
         return true;
 }
 
+static bool has_capitals(struct str s)
+{
+        for (size_t i = 0; i < s.n; i++)
+                if (ascii_lower(s.p[i]) != s.p[i])
+                        return true;
+        return false;
+}
+
+static struct str put_parts(struct reader *r, struct str local, struct str domain)
+{
+        size_t n = local.n + 1 + domain.n;
+        char *p = arena_alloc(r->a, n + 1);
+
+        if (!p) {
+                r->nomem = true;
+                return STR_NONE;
+        }
+        memcpy(p, local.p, local.n);
+        p[local.n] = '@';
+        memcpy(p + local.n + 1, domain.p, domain.n);
+        return str_make(p, n);
+}
+
 /* addr = local@domain; quotes stay only where the local part needs them: "joe"@x.org is joe@x.org. */
 static void put_address(struct reader *r, struct addr *o, struct str spec)
 {
@@ -347,17 +370,14 @@ static void put_address(struct reader *r, struct addr *o, struct str spec)
 
         if (bare)
                 local = o->user;
-        p = arena_alloc(r->a, local.n + 1 + o->domain.n + 1);
-        if (!p) {
-                r->nomem = true;
+        o->written = o->addr = put_parts(r, local, o->domain);
+        if (has_capitals(o->domain))
+                o->addr = put_parts(r, local, o->domain);
+        if (r->nomem)
                 return;
-        }
-        o->addr = str_make(p, local.n + 1 + o->domain.n);
-        memcpy(p, local.p, local.n);
-        p += local.n;
-        *p++ = '@';
-        for (size_t i = 0; i < o->domain.n; i++)
-                *p++ = ascii_lower(o->domain.p[i]);
+        p = (char *)(uintptr_t)o->addr.p;
+        for (size_t i = local.n + 1; o->addr.p != o->written.p && i < o->addr.n; i++)
+                p[i] = ascii_lower(p[i]);
         if (bare) /* not in the buffer any more */
                 o->user = str_first(o->addr, local.n);
         o->domain = str_from(o->addr, local.n + 1);
@@ -443,6 +463,7 @@ static void fill(struct reader *r, struct addr *o, struct str all)
                 o->addr = displayed(r, r->angle && !r->junk ? r->inside : all);
         else
                 o->addr = displayed(r, buf_str(&r->spec));
+        o->written = o->addr;
 }
 
 /* The end of a mailbox, at r->rest. Nothing but blanks and comments is none. */

@@ -7,6 +7,7 @@
 
 struct addr {
         struct str addr;    /* user@domain: domain in lower case (ASCII), blanks and comments out; empty when there is none */
+        struct str written; /* addr with its domain's letters as written */
         struct str name;    /* display name decoded to UTF-8, or a trailing comment where there is no name; may be empty */
         struct str user;    /* local part as written, quotes resolved */
         struct str domain;  /* lower case; a literal keeps its brackets */

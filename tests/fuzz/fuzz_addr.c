@@ -30,7 +30,7 @@ static void check_valid(const struct addr *x, struct str in, struct arena *a)
         struct str want = squeezed(x->addr, a), have = squeezed(in, a);
 
         MUST((x->user.n > 0 || str_starts(x->addr, STR("\"\"@"))) && x->domain.n > 0 && x->addr.n > 2);
-        MUST(str_ends(x->addr, x->domain));
+        MUST(str_ends(x->addr, x->domain) && str_eq_nocase(x->addr, x->written));
         MUST(without_controls(x->addr, ""));
         MUST(in_order(have, want));
         if (!memchr(in.p, '(', in.n)) /* a comment may stand inside of an address */
@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (dice_roll(&d, 4) == 0)
                 lim.addresses = 3;
         for (struct addr *x = addr_parse(in, &lim, &defects, a); x; x = x->next, n++) {
-                MUST(utf8_valid(x->addr) && utf8_valid(x->name) && utf8_valid(x->user));
+                MUST(utf8_valid(x->addr) && utf8_valid(x->written) && utf8_valid(x->name) && utf8_valid(x->user));
                 MUST(utf8_valid(x->domain) && utf8_valid(x->group));
                 MUST(without_controls(x->name, "\t") && without_controls(x->group, "\t"));
                 if (x->valid)

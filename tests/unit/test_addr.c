@@ -77,6 +77,7 @@ TEST(parts)
 
         NEED(o);
         CHECK_STR(o->addr, "\"Sys Admin\"@example.com");
+        CHECK_STR(o->written, "\"Sys Admin\"@EXAMPLE.com");
         CHECK_STR(o->user, "Sys Admin");
         CHECK_STR(o->domain, "example.com");
         o = parse_bytes(STR("\"Joe\"@X.org"));
