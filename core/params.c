@@ -344,6 +344,14 @@ static void read_params(struct reader *r)
 
 /* Putting together. */
 
+static bool is_printable(struct str s)
+{
+        for (size_t i = 0; i < s.n; i++)
+                if (s.p[i] < ' ' || s.p[i] > '~')
+                        return false;
+        return true;
+}
+
 /* 8-bit bytes in a plain value: UTF-8 where valid, else Windows-1252. */
 static struct str raw_text(struct reader *r, struct str bytes, struct str charset)
 {
@@ -351,7 +359,9 @@ static struct str raw_text(struct reader *r, struct str bytes, struct str charse
         bool bad = false, unknown = false;
         struct str out = STR("");
 
-        if (!charset_to_utf8(charset, bytes, &b, &bad, &unknown))
+        if (charset.n == 0 && is_printable(bytes)) /* nearly always */
+                out = bytes.n ? arena_str(r->a, bytes) : out;
+        else if (!charset_to_utf8(charset, bytes, &b, &bad, &unknown))
                 r->nomem = true;
         else if (b.n > 0)
                 out = arena_str(r->a, buf_str(&b));

@@ -94,9 +94,11 @@ struct str str_take(struct str *rest, char c)
 
 struct str str_take_line(struct str *rest)
 {
-        bool ended = str_find(*rest, '\n') < rest->n;
-        struct str line = str_take(rest, '\n');
+        size_t end = str_find(*rest, '\n');
+        struct str line = str_first(*rest, end);
+        bool ended = end < rest->n;
 
+        *rest = str_from(*rest, end + 1);
         if (ended && line.n > 0 && line.p[line.n - 1] == '\r')
                 line.n--;
         return line;

@@ -41,20 +41,13 @@ struct watch {
         unsigned dead_n, restarts;
         atomic_uint killer;                   /* slot + 1 of the thread that died; 0: not known */
         atomic_int_fast32_t handler_tid;      /* 0: no handler runs */
-        atomic_int_fast64_t handler_start_us, handler_limit_us;
+        atomic_int_fast64_t handler_limit_us;
+        atomic_uint_fast64_t handlers;        /* begun so far */
 };
 
 static struct watch *watch;
 static atomic_uint next_slot = 1;
 static _Thread_local unsigned my_slot;
-
-static int64_t thread_cpu_us(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-        return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 unsigned hand_slot(void)
 {
@@ -83,7 +76,7 @@ void hand_take(unsigned slot, struct str account, struct str uid, unsigned occur
         h->account_n = put(h->account, sizeof h->account, account);
         h->uid_n = put(h->uid, sizeof h->uid, uid);
         h->occurrence = occurrence;
-        snprintf(h->doing, sizeof h->doing, "%s", doing);
+        h->doing[put(h->doing, sizeof h->doing - 1, str_of(doing))] = '\0';
         atomic_store(&h->taken, true);
 }
 
@@ -95,11 +88,15 @@ void hand_drop(unsigned slot)
 
 void hand_handler_begins(double cpu_limit)
 {
+        static _Thread_local int my_tid;
+
         if (!watch)
                 return;
-        atomic_store(&watch->handler_start_us, thread_cpu_us());
+        if (!my_tid)
+                my_tid = (int)syscall(SYS_gettid);
+        atomic_fetch_add(&watch->handlers, 1);
         atomic_store(&watch->handler_limit_us, (int64_t)(cpu_limit * 1e6));
-        atomic_store(&watch->handler_tid, (int_fast32_t)syscall(SYS_gettid));
+        atomic_store(&watch->handler_tid, my_tid);
 }
 
 void hand_handler_ends(void)
@@ -195,17 +192,23 @@ static int64_t cpu_of(pid_t pid, int tid)
         return (int64_t)(user + system) * 1000000 / sysconf(_SC_CLK_TCK);
 }
 
+/* The handler's time counts from when we first see it: so a message costs the worker no look at the clock. */
 static bool over_time(pid_t worker)
 {
-        int tid = (int)atomic_load(&watch->handler_tid);
+        static uint64_t seen;
+        static int64_t since;
+        uint64_t handler = atomic_load(&watch->handlers);
         int64_t limit = atomic_load(&watch->handler_limit_us), used;
+        int tid = (int)atomic_load(&watch->handler_tid);
 
-        if (!tid || limit <= 0)
+        if (!tid || limit <= 0 || (used = cpu_of(worker, tid)) < 0)
                 return false;
-        used = cpu_of(worker, tid);
+        if (handler != seen) {
+                seen = handler;
+                since = used;
+        }
         /* The handler may have ended while we looked: only a thread that is still in the same handler counts. */
-        return used - atomic_load(&watch->handler_start_us) > limit * OVERTIME && atomic_load(&watch->handler_tid) == tid &&
-               limit == atomic_load(&watch->handler_limit_us);
+        return used - since > limit * OVERTIME && atomic_load(&watch->handler_tid) == tid && handler == atomic_load(&watch->handlers);
 }
 
 static void bury_one(const struct hand *h, const char *why)
