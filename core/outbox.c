@@ -17,6 +17,7 @@ enum {
 };
 
 #define UNKNOWN_SO_FAR STR("unknown: it was begun, and nothing was heard of its end")
+#define UNKNOWN_AND_SAID STR("unknown: it was begun by a run that died before it heard of its end; at_most_once forbids another try")
 
 bool outbox_stopped(const struct sender *o) { return o->stop && atomic_load(o->stop); }
 
@@ -258,6 +259,22 @@ static bool send_listed(struct sender *o, struct err *e)
         return true;
 }
 
+/* The one try of a process that died in it: nobody has heard of that yet. */
+static bool tell_unknown(void *ctx, const struct outbox_item *i)
+{
+        struct sender *o = ctx;
+        struct err e = { 0 };
+
+        if (!str_eq(i->answer, UNKNOWN_SO_FAR))
+                return true;
+        o->out->dead++;
+        log_error("outbox %lld: a run died while it sent this, and whether it has arrived is not known: kept as a dead letter (%.*s)", (long long)i->id,
+                  STR_FMT(i->subject));
+        if (!ledger_outbox_state(o->l, i->id, OUTBOX_DEAD, UNKNOWN_AND_SAID, &e))
+                log_warn("%s", e.text);
+        return true;
+}
+
 /* What concerns more than one item is said once, when it is known how many. */
 static void sum_up(const struct sender *o)
 {
@@ -302,7 +319,7 @@ bool outbox_send(struct ledger *l, struct smarthost *const *hosts, size_t n, boo
         o.links = mem_array(n + 1, sizeof *o.links);
         if (o.links) {
                 begin_links(&o, hosts);
-                ok = send_listed(&o, e);
+                ok = ledger_outbox(l, 1u << OUTBOX_DEAD, tell_unknown, &o, e) && send_listed(&o, e);
                 end_links(&o);
         } else {
                 ok = err_nomem(e);

@@ -77,6 +77,18 @@ def supervisor_dies_while_a_command_is_asked_for():
         check(not r["trouble"], "%s: %s; again: %s" % (word, "; ".join(r["trouble"]), run.again_command(r)))
 
 
+def at_most_once_and_the_run_dies():
+    """A mail that may be sent only once, and the one try died: a dead letter, of which the next run tells, once."""
+    told = 0
+    for word in kills("send", range(9, 18), "after"):
+        r = run.point([word])
+        check(not r["trouble"], "%s: %s; again: %s" % (word, "; ".join(r["trouble"]), run.again_command(r)))
+        times = sum("a run died while it sent this" in said for said in r["said"])
+        check(times <= 1, "%s: told %d times" % (word, times))
+        told += times
+    check(told >= 2, "%d of the kills fell into the only try" % told)
+
+
 def W17_disk_full():
     """A disk that is full from the n-th write on, or whose fsync fails: fetching stops, nothing is deleted of what is not whole here."""
     for word in ["worker:%s:%d:fail:%s:all" % (run.DISK, k, e) for k in (20, 40, 60, 100, 160) for e in ("ENOSPC", "EDQUOT")] + \
@@ -189,7 +201,7 @@ def L08_script_changed_after_a_crash():
 
 TESTS = [W4_fetched_and_not_yet_written, W5_staged_and_not_committed, W6_committed_and_not_yet_named, W7_settled_and_no_DELE_sent, W8_DELE_sent_and_no_QUIT,
          W9_answer_to_DELE_lost, W10_QUIT_sent_answer_lost, supervisor_dies_while_a_command_is_asked_for,
-         W17_disk_full, B08_archive_cut_off_and_resumed, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
+         at_most_once_and_the_run_dies, W17_disk_full, B08_archive_cut_off_and_resumed, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
          D04_done_and_reported_as_failed, L08_script_changed_after_a_crash]
 
 

@@ -556,6 +556,8 @@ class World:
                 wrong.append("the forward to %s was never sent" % to)
             if not all(stuffed_inside(b, MAIL[n][0]) for b in bodies):
                 wrong.append("a forward to %s is not the whole message" % to)
+        if now["dead"] and not any("kept as a dead letter" in said for said in self.said):
+            wrong.append("nobody was told of a dead letter")
         if not self.ran():
             wrong.append("the command never ran")
         spool = [os.path.relpath(p, self.state) for p in glob.glob(self.state + "/spool/*/*") if os.path.basename(p) != "lock"]
