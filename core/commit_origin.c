@@ -29,6 +29,8 @@ struct str origin_write(const struct origin *o, struct arena *a)
         buf_printf(&b, "time=%lld\nfetched=%lld\n", (long long)o->time, (long long)o->fetched);
         if (o->suspect)
                 buf_add_str(&b, STR("suspect=1\n"));
+        if (o->longer)
+                buf_add_str(&b, STR("longer=1\n"));
         if (o->ambiguous)
                 buf_add_str(&b, STR("ambiguous=1\n"));
         out = arena_str(a, buf_str(&b));
@@ -69,6 +71,8 @@ void origin_read(struct str text, struct origin *o, struct arena *a)
                         o->fetched = (int64_t)n;
                 if (str_eq(key, STR("suspect")))
                         o->suspect = true;
+                if (str_eq(key, STR("longer")))
+                        o->longer = true;
                 if (str_eq(key, STR("ambiguous")))
                         o->ambiguous = true;
         }

@@ -45,6 +45,7 @@ const struct defect_word defect_words[] = {
         { "limit.parts", "more parts than the limit; the rest is not looked at" },
         { "limit.words", "more encoded words in one field than the limit; the rest is literal" },
         { "message.external", "message/external-body: refers to bytes elsewhere, which are never fetched" },
+        { "message.longer", "ten times longer than its server said, or more; it is complete as far as anyone can tell" },
         { "message.partial", "message/partial: a piece of a message; pieces are never joined" },
         { "message.suspect", "perhaps it is cut off: shorter than its server said, or the archive ends within it" },
         { "name.clsid", "a file name with a class id in braces for an extension, which Windows shows as something else" },

@@ -59,6 +59,7 @@ static size_t step(struct dot *d, struct str in, char *out, size_t *wrote)
         switch (d->state) {
         case DOT_LINE_START:
                 d->state = in.p[0] == '.' ? DOT_DOT : DOT_IN_LINE;
+                d->dots += d->state == DOT_DOT;
                 return d->state == DOT_DOT;
         case DOT_IN_LINE:
                 return take_line(d, in, out, wrote);

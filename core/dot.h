@@ -10,6 +10,7 @@ struct dot {
         bool bare_lf;   /* set by the caller for a session whose lines end in bare LF: then "\n.\n" ends the answer too */
         bool saw_bare_lf; /* a line of the answer ended in a bare LF */
         uint64_t wire;  /* bytes taken so far, the final ".CRLF" included */
+        uint64_t dots;  /* of them, dots that began a line and were dropped, the final one included */
 };
 
 /* Takes bytes from in until the final dot; out has room for in.n + 2 bytes. Returns the bytes taken from in, and sets

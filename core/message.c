@@ -59,6 +59,8 @@ struct message *message_new(struct range r, const struct origin *o, const struct
         m->whole.header = m->whole.body = r;
         if (m->o.suspect)
                 message_add_defect(m, "message.suspect");
+        if (m->o.longer)
+                message_add_defect(m, "message.longer");
         if (m->o.ambiguous)
                 message_add_defect(m, "ambiguous.from");
         return m;

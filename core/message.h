@@ -29,6 +29,7 @@ struct origin {
         uint64_t offset;         /* in the archive's file */
         unsigned occurrence;     /* among equal UIDs, 0.. */
         bool suspect;            /* perhaps cut off: shorter than its server said, twice; or its file ends within it */
+        bool longer;             /* ten times longer than its server said, and more */
         bool ambiguous;          /* of an mbox: where it begins or ends, or what was quoted, can be read two ways */
 };
 

@@ -3,7 +3,10 @@
 #include "core/pop3_int.h"
 #include "core/sys.h"
 
-enum { STRAY_LINES_MAX = 16 };
+enum {
+        STRAY_LINES_MAX = 16,
+        EXACT_MIN = 4, /* sizes that were right to the byte, before one that is not says anything */
+};
 
 static struct flight *head(struct fetch *f)
 {
@@ -95,11 +98,33 @@ static bool verify(struct fetch *f, struct mail *m, struct message *msg, const u
 /* Much shorter than LIST says, in an account whose sizes are otherwise right. */
 static bool is_short(struct fetch *f, const struct mail *m, const struct body *b)
 {
-        uint64_t got = b->wire >= 3 ? b->wire - 3 : 0;
+        uint64_t got = b->octets;
         bool less = m->size > 0 && got < m->size - m->size / 4, more = m->size > 0 && got > m->size + m->size / 4;
 
         less || more ? f->differ++ : f->agree++;
         return less && !f->la.sizes_differ && f->differ <= f->agree + 1;
+}
+
+/* Longer is no cut; but where sizes are otherwise right it is worth a word. */
+static bool is_longer(const struct fetch *f, const struct mail *m, const struct body *b)
+{
+        return m->size > 0 && b->octets / 10 >= m->size && !f->la.sizes_differ && f->differ <= f->agree + 1;
+}
+
+/* A little shorter, in an account whose sizes are exact (but for this one, which is counted already), and it ends inside an open multipart. */
+static bool ends_open(struct fetch *f, const struct mail *m, const struct body *b, struct message *msg)
+{
+        const char *const *list;
+        struct err e;
+        size_t n;
+
+        if (b->octets >= m->size || f->exact < EXACT_MIN || f->exact < 16 * (f->inexact - 1) || !message_parse(msg, &e))
+                return false;
+        list = message_defects(msg, &n);
+        while (n > 0)
+                if (strcmp(list[--n], "truncated.multipart") == 0)
+                        return true;
+        return false;
 }
 
 /* UW-IMAP keeps its own data as the first message of a mailbox. */
@@ -115,7 +140,7 @@ static struct message *make_message(struct fetch *f, struct mail *m, struct body
         struct backing *in = b->fd >= 0 ? backing_fd(b->fd) : backing_memory(b->mem.p, b->mem.n);
         struct origin o = {
                 .source = f->s.name, .account = f->s.name, .uid = m->uid, .fetched = sys_now(), .number = (uint64_t)(m - f->mails) + 1,
-                .occurrence = m->occurrence, .suspect = m->suspect,
+                .occurrence = m->occurrence, .suspect = m->suspect, .longer = is_longer(f, m, b),
         };
         struct message *msg;
 
@@ -148,19 +173,20 @@ static void give(struct fetch *f, struct mail *m, struct message *msg, const str
 /* Set aside, to be fetched once more when the others are through. */
 static bool once_more(struct fetch *f, struct mail *m, struct err *e)
 {
-        log_info("%.*s: message %u is much shorter than listed: it is fetched once more", STR_FMT(f->s.name), m->number);
+        log_info("%.*s: message %u is shorter than listed: it is fetched once more", STR_FMT(f->s.name), m->number);
         m->again = true;
         return fetch_queue(f, m, e);
 }
 
-/* What was found out about its UID came after the origin was made. */
+/* What was found out about its UID, or its end, came after the origin was made. */
 static bool rename_message(struct fetch *f, const struct mail *m, struct message **msg, const uint8_t hash[DIGEST_SIZE], struct err *e)
 {
         struct origin o = *message_origin(*msg);
         struct message *named;
 
-        if (o.occurrence == m->occurrence && str_eq(o.uid, m->uid))
+        if (o.occurrence == m->occurrence && str_eq(o.uid, m->uid) && o.suspect == m->suspect)
                 return true;
+        o.suspect = m->suspect;
         o.uid = m->uid;
         o.occurrence = m->occurrence;
         named = message_new(message_range(*msg), &o, &f->lim, e);
@@ -176,6 +202,14 @@ static bool take_message(struct fetch *f, struct mail *m, struct body *b, struct
         struct message *msg = make_message(f, m, b, e);
         bool ok = msg;
 
+        if (ok && !m->suspect && ends_open(f, m, b, msg)) {
+                m->suspect = m->again;
+                if (!m->again) {
+                        message_free(msg);
+                        f->asked--;
+                        return once_more(f, m, e);
+                }
+        }
         if (ok && (m->verify || m->hashes || m->doubted))
                 ok = verify(f, m, msg, b->hash, e);
         if (ok && m->state == MAIL_WANT && f->finishing) { /* new after all; nobody takes it now */
@@ -212,19 +246,20 @@ static bool got_body(struct fetch *f, struct mail *m, struct body *b, struct mes
         return take_message(f, m, b, out, e);
 }
 
-/* An answer that is missing makes each later one stand for the message before it, and DELE would then hit mail that nobody has read. Where sizes
- * are otherwise exact, a message that has its successor's size gives it away. */
+/* An answer that is missing, or one too many, makes each later one stand for the message before it, or behind it, and DELE would then hit mail
+ * that nobody has read. Where sizes are otherwise exact, a message that has its neighbour's size gives it away; else see pop3_doubt.c. */
 static bool slipped(struct fetch *f, const struct mail *m, const struct body *b)
 {
         const struct flight *next = &f->ring[(f->fly_head + 1) % (WINDOW_COMMANDS + 1)];
-        uint64_t got = b->wire >= 3 ? b->wire - 3 : 0;
+        uint64_t got = b->octets;
 
         if (got == m->size) {
                 f->exact++;
                 return false;
         }
-        f->inexact++;
-        return f->fly_n > 1 && next->kind == FLY_RETR && f->mails[next->mail].size == got && f->exact > 16 * (f->inexact - 1);
+        f->inexact += !m->again;
+        return (got == f->size_before || (f->fly_n > 1 && next->kind == FLY_RETR && f->mails[next->mail].size == got)) &&
+               f->exact > 16 * (f->inexact - 1);
 }
 
 static bool retr_answer(struct fetch *f, const struct reply *r, struct message **out, bool *doubtful, struct err *e)
@@ -235,6 +270,7 @@ static bool retr_answer(struct fetch *f, const struct reply *r, struct message *
         bool ok;
 
         if (!r->ok) {
+                f->size_before = m->size;
                 fetch_refused(f, m, r->text);
                 f->asked--;
                 land(f);
@@ -248,6 +284,7 @@ static bool retr_answer(struct fetch *f, const struct reply *r, struct message *
         }
         if (*doubtful)
                 return true;
+        f->size_before = m->size;
         land(f);
         ok = got_body(f, m, &b, out, e);
         body_free(&b);

@@ -144,6 +144,7 @@ static bool stream(struct fetch *f, uint64_t size, struct body *b, struct err *e
                         goes_on(f, b, &d, size, e);
         }
         b->wire = d.wire;
+        b->octets = d.wire - d.dots - (d.wire - d.dots < 2 ? d.wire - d.dots : d.bare_lf ? 1 : 2);
         ok = ok && finish_body(f, b, &digest, e);
         digest_free(digest);
         return ok;

@@ -8,8 +8,14 @@ void fetch_doubt(struct fetch *f)
         for (size_t i = 0; i < f->n; i++) {
                 struct mail *m = &f->mails[i];
 
-                if (m->retrieved == f->session && m->state != MAIL_HELD && m->state != MAIL_UNDONE && m->state != MAIL_LEFT)
-                        m->doubted = true;
+                if (m->retrieved != f->session || m->state == MAIL_HELD || m->state == MAIL_UNDONE)
+                        continue;
+                m->doubted = true;
+                if (m->state == MAIL_LEFT) { /* the refusal may have been for another */
+                        m->state = MAIL_WANT;
+                        f->troubles--;
+                        f->refusals = 0;
+                }
         }
 }
 

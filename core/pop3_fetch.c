@@ -84,7 +84,7 @@ static bool unsolicited(struct fetch *f, bool *doubtful, struct err *e)
 {
         struct str have;
 
-        if (f->fly_n > 0 || !anything_to_send(f))
+        if (f->fly_n > 0)
                 return true;
         if (!lines_poll(f->p->l, &have, e))
                 return false;
@@ -179,6 +179,8 @@ static bool work_left(const struct fetch *f)
         for (size_t i = 0; i < f->n; i++) {
                 enum mail_state s = f->mails[i].state;
 
+                if (f->mails[i].doubted && s != MAIL_LEFT && s != MAIL_ALIAS && !f->o.dry)
+                        return true;
                 if ((s == MAIL_WANT || s == MAIL_UNSURE) && fetching(f))
                         return true;
                 if ((s == MAIL_CHECK || s == MAIL_DOOMED || s == MAIL_GONE) && !f->o.dry)

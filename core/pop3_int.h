@@ -137,6 +137,7 @@ struct fetch {
         uint64_t given;             /* handed out */
         unsigned agree, differ;     /* sizes that the server said against bytes that came */
         uint64_t exact, inexact;    /* the same, to the byte */
+        uint64_t size_before;       /* of the message whose RETR was answered last in this session */
         struct refusal refused[REFUSALS_KEPT];
         size_t refusals;            /* all of them */
         uint64_t troubles;          /* messages that could not be had */
@@ -190,6 +191,7 @@ struct body {
         struct buf mem;             /* all of it, or the block in hand once fd is open */
         int fd;
         uint64_t n, wire;           /* bytes of it; bytes on the wire */
+        uint64_t octets;            /* of the message as RFC 1939 (11) counts them for LIST: with CRLF, without the stuffed dots and the end */
         uint8_t hash[DIGEST_SIZE];
         bool odd_end;               /* it ended by a stall after ".CRLF" in the middle of a line */
 };

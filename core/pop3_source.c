@@ -42,7 +42,7 @@ void fetch_drop_session(struct fetch *f)
         f->fly_head = f->fly_n = 0;
         f->expected = 0;
         f->asked = f->given;
-        f->gone_n = f->gone_bytes = 0;
+        f->gone_n = f->gone_bytes = f->size_before = 0;
 }
 
 /* The row is read again first: others may have written to it since. */

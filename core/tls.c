@@ -235,6 +235,17 @@ static bool as_c_string(struct str s, char *out, size_t n, const char *what, str
         return true;
 }
 
+/* A list of revocations beside the authorities is obeyed; without one there is nothing to ask (OpenSSL would refuse every certificate). */
+static bool heed_revocations(SSL_CTX *ctx)
+{
+        STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx));
+
+        for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+                if (X509_OBJECT_get_type(sk_X509_OBJECT_value(objects, i)) == X509_LU_CRL)
+                        return X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_CRL_CHECK);
+        return true;
+}
+
 /* A reference the caller frees. */
 static SSL_CTX *client_context(const struct tls_options *o, struct err *e)
 {
@@ -253,7 +264,7 @@ static SSL_CTX *client_context(const struct tls_options *o, struct err *e)
         if (!as_c_string(o->ca_file, path, sizeof path, "the file of authorities", e))
                 return NULL;
         ctx = new_context(TLS_client_method());
-        if (ctx && SSL_CTX_load_verify_locations(ctx, path, NULL))
+        if (ctx && SSL_CTX_load_verify_locations(ctx, path, NULL) && heed_revocations(ctx))
                 return ctx;
         tls_why_file(path, "no certificate authority could be read from", e);
         SSL_CTX_free(ctx);

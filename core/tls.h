@@ -7,7 +7,7 @@
 struct tls_options {
         struct str host;      /* for SNI and verification (a name or an address) */
         struct str verify_as; /* another name the certificate must carry; empty: host */
-        struct str ca_file;   /* a private CA beside... instead of the system's; empty: the system's */
+        struct str ca_file;   /* a private CA instead of the system's (PEM; a CRL in it is obeyed); empty: the system's */
         struct str pin;       /* "sha256:…" hex or base64 of the certificate: replaces chain verification; empty: none */
         bool insecure;        /* no verification: only when the account says so in so many words */
         const atomic_bool *stop; /* once it is set the handshake ends soon, with ERR_STOPPED; may be NULL */

@@ -95,6 +95,9 @@ static void why_certificate(long verdict, X509 *cert, const char *name, struct e
                 text_of_time(cert ? X509_get0_notBefore(cert) : NULL, day);
                 err_set(e, ERR_TLS, "the certificate of %s is not valid before %s; is this computer's clock right?", name, day);
                 return;
+        case X509_V_ERR_CERT_REVOKED:
+                err_set(e, ERR_TLS, "the certificate of %s has been revoked", name);
+                return;
         case X509_V_ERR_HOSTNAME_MISMATCH:
         case X509_V_ERR_IP_ADDRESS_MISMATCH:
                 if (cert)

@@ -275,7 +275,7 @@ static const luaL_Reg declarations[] = {
          * option password: a secret, or a literal in a script of mode 0600.
          * option tls: true (implicit, the default), "starttls", or false with plaintext_password = true.
          * option plaintext_password: true allows the password to travel without encryption.
-         * option ca_file: a private CA instead of the system's, relative to the script.
+         * option ca_file: a private CA instead of the system's, relative to the script; a list of revocations (CRL) in it is obeyed.
          * option verify_as: another name that the certificate must carry.
          * option pin: "sha256:…" of the certificate, instead of verifying its chain.
          * option insecure: true leaves the certificate unverified.

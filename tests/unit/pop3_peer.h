@@ -18,6 +18,7 @@
 #include "core/net.h"
 #include "core/pop3.h"
 #include "core/sys.h"
+#include "core/tls.h"
 
 enum { PEER_MAIL = 16, CUT = -1 };
 
@@ -42,7 +43,9 @@ struct peer {
         bool deleted[PEER_MAIL], logged_in;
         atomic_uint mailbox;   /* which one: another number means other mail, and a session of the old one deletes nothing in it */
         unsigned opened;
-        int fd;
+        struct stream *s;      /* of the session */
+        int fd;                /* its descriptor */
+        struct tls_server *tls; /* for STLS; NULL: none */
 };
 
 __attribute__((format(printf, 2, 3))) static inline void peer_say(struct peer *p, const char *fmt, ...)
@@ -98,6 +101,33 @@ static inline unsigned peer_left(const struct peer *p)
         return n;
 }
 
+static inline void peer_flush(struct peer *p)
+{
+        struct err e;
+
+        (void)!stream_write_all(p->s, buf_str(&p->out), STREAM_NEVER, &e);
+        buf_clear(&p->out);
+}
+
+static inline ssize_t peer_read(struct peer *p, char *to, size_t n)
+{
+        struct err e;
+
+        return stream_read(p->s, to, n, STREAM_NEVER, &e);
+}
+
+/* Behind the +OK of STLS; false: the handshake failed. */
+static inline bool peer_upgrade(struct peer *p)
+{
+        struct err e;
+        int fd;
+
+        peer_flush(p);
+        fd = stream_release_fd(p->s);
+        p->s = tls_accept(p->tls, fd, sys_mono_ms() + 5000, &e);
+        return p->s;
+}
+
 /* 1: go on, CUT: close. */
 static inline int peer_obey(struct peer *p, const char *line)
 {
@@ -124,7 +154,10 @@ static inline int peer_obey(struct peer *p, const char *line)
                 p->deleted[a - 1] = true, peer_say(p, "+OK\r\n");
         else if (strcmp(verb, "NOOP") == 0 || strcmp(verb, "USER") == 0 || strcmp(verb, "PASS") == 0)
                 peer_say(p, "+OK\r\n");
-        else if (strcmp(verb, "QUIT") == 0) {
+        else if (strcmp(verb, "STLS") == 0 && p->tls) {
+                peer_say(p, "+OK\r\n");
+                return peer_upgrade(p) ? 1 : CUT;
+        } else if (strcmp(verb, "QUIT") == 0) {
                 for (unsigned i = 0; i < p->n && p->mailbox == p->opened; i++)
                         p->mail[i].gone |= p->deleted[i];
                 p->quits++;
@@ -133,20 +166,6 @@ static inline int peer_obey(struct peer *p, const char *line)
         } else
                 peer_say(p, "-ERR what?\r\n");
         return 1;
-}
-
-static inline void peer_flush(struct peer *p)
-{
-        struct str s = buf_str(&p->out);
-
-        while (s.n > 0) {
-                ssize_t n = send(p->fd, s.p, s.n, MSG_NOSIGNAL);
-
-                if (n <= 0)
-                        break;
-                s = str_from(s, (size_t)n);
-        }
-        buf_clear(&p->out);
 }
 
 static inline void peer_session(struct peer *p)
@@ -162,7 +181,7 @@ static inline void peer_session(struct peer *p)
         if (!p->odd || (go = p->odd(p, "greeting", 0)) == 0)
                 peer_say(p, "+OK hello\r\n"), go = 1;
         peer_flush(p);
-        while (go == 1 && (n = recv(p->fd, in + have, sizeof in - 1 - have, 0)) > 0) {
+        while (go == 1 && (n = peer_read(p, in + have, sizeof in - 1 - have)) > 0) {
                 char *at = in, *end;
 
                 have += (size_t)n;
@@ -181,18 +200,23 @@ static inline void peer_session(struct peer *p)
                 memmove(in, at, have);
                 peer_flush(p);
         }
-        shutdown(p->fd, SHUT_WR);
-        while (recv(p->fd, in, sizeof in, 0) > 0)
-                ;
-        close(p->fd);
+        if (p->s && p->fd >= 0) {
+                shutdown(p->fd, SHUT_WR);
+                while (peer_read(p, in, sizeof in) > 0)
+                        ;
+        }
+        stream_close(p->s);
 }
 
 static inline void *peer_run(void *arg)
 {
         struct peer *p = arg;
 
+        struct err e;
+
         while ((p->fd = accept(p->listener, NULL, NULL)) >= 0)
-                peer_session(p);
+                if ((p->s = stream_fd(p->fd, &e)))
+                        peer_session(p);
         return NULL;
 }
 
@@ -255,7 +279,7 @@ static inline void state_close(struct state *s)
 }
 
 struct got {
-        unsigned n, suspects;
+        unsigned n, suspects, longer;
         char *text[64];       /* as handed out (LF form) */
         char *uid[64];
         unsigned occurrence[64];
@@ -274,6 +298,8 @@ struct run_options {
         unsigned session_messages;
         const char *name;              /* of the account; NULL: "acc" */
         const char *ca_file;           /* NULL: no TLS */
+        bool stls;
+        uint64_t message;              /* limits.message */
         const char *password;
         void (*between)(void *ctx, struct source *s, unsigned n);
         void *ctx;
@@ -335,10 +361,11 @@ static inline struct got run_over(unsigned port, struct state *s, const struct r
                 o.back_off_ms = 1;
         if (r->memory)
                 lim.memory_message = r->memory;
+        lim.message = r->message;
         if (r->name)
                 acc.name = str_of(r->name);
         if (r->ca_file)
-                acc.tls = TLS_IMPLICIT, acc.ca_file = str_of(r->ca_file);
+                acc.tls = r->stls ? TLS_STARTTLS : TLS_IMPLICIT, acc.ca_file = str_of(r->ca_file);
         acc.password = secret_literal(str_of(r->password ? r->password : "pw"));
         src = NULL;
         if (ledger_account(s->l, acc.name, STR("me@127.0.0.1"), &la, s->a, &g.e))
@@ -362,6 +389,7 @@ static inline struct got run_over(unsigned port, struct state *s, const struct r
                 g.uid[g.n] = mem_dup(message_origin(m)->uid.p, message_origin(m)->uid.n);
                 g.occurrence[g.n] = message_origin(m)->occurrence;
                 g.suspects += message_origin(m)->suspect;
+                g.longer += message_origin(m)->longer;
                 g.text[g.n++] = message_bytes(m);
                 if (r->kind != OUTCOME_UNDONE && !o.dry && !put_mark(s, &la, m, r))
                         printf("the mark could not be put\n");

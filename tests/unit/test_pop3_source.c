@@ -80,7 +80,7 @@ TEST(P14_no_uidl)
         twice(&q, &r, "neither UIDL nor TOP", true);
 }
 
-TEST(P10_one_uid_for_two)
+TEST(P10_W13_one_uid_for_two)
 {
         struct peer p = { 0 }, q = { .no_top = true };
         struct run_options r = { .leave = LEAVE_ALWAYS };
@@ -93,7 +93,7 @@ TEST(P10_one_uid_for_two)
         twice(&q, &r, "one UID for three, no TOP", true);
 }
 
-TEST(P11_equal_twins)
+TEST(P11_W13_equal_twins)
 {
         struct peer p = { 0 };
         struct run_options r = { .leave = LEAVE_NEVER };
@@ -439,7 +439,7 @@ static int empty_lists(struct peer *p, const char *verb, unsigned a)
         return 1;
 }
 
-TEST(P16_empty_listing)
+TEST(P16_W2_empty_listing)
 {
         struct peer p = { .odd = empty_uidl }, q = { .odd = empty_lists };
         struct run_options r = { .leave = LEAVE_ALWAYS };
@@ -833,7 +833,7 @@ TEST(P17_W19_short_answer)
 }
 
 /* W15 */
-TEST(P32_expire_zero)
+TEST(P32_W15_expire_zero)
 {
         struct peer p = { .expire_zero = true }, q = { .expire_zero = true };
         struct run_options undone = { .leave = LEAVE_ALWAYS, .kind = OUTCOME_UNDONE }, settled = { .leave = LEAVE_ALWAYS };
@@ -858,7 +858,7 @@ static int drop_at_dele(struct peer *p, const char *verb, unsigned a)
 }
 
 /* The session is lost before DELE: a new one, and the header is compared before anything is deleted. */
-TEST(delete_after_reconnect)
+TEST(W7_delete_after_reconnect)
 {
         struct peer p = { .odd = drop_at_dele };
         struct run_options r = { .leave = LEAVE_NEVER, .late = true };
@@ -909,7 +909,7 @@ static int cut_at(struct peer *p, const char *verb, unsigned a)
         return CUT;
 }
 
-TEST(P19_cut_at_every_byte)
+TEST(P19_W3_cut_at_every_byte)
 {
         for (unsigned k = 1; k < 110; k++) {
                 struct peer p = { .odd = cut_at, .count = k, .no_pipelining = k % 2 };
@@ -1120,8 +1120,8 @@ TEST(P27_P28_answers_to_dele)
         fill(&q);
         NEED(state_open(&s));
         g = once(&p, &s, &r);
-        CHECK(g.ok && g.n == 4 && p.quits == 0);
-        CHECK(ledger_mark(s.l, 1, STR("u1"), 0, &k, &found, s.a, &g.e) && found && !k.deleted);
+        CHECK(g.ok && g.n == 4 && p.sessions == 2 && p.quits == 1); /* the session that was miscounted ended without QUIT */
+        CHECK(ledger_mark(s.l, 1, STR("u1"), 0, &k, &found, s.a, &g.e) && found && k.deleted && peer_left(&p) == 0);
         peer_stop(&p);
         q.mail[1].uid = "v2";
         g = once(&q, &s, &r);

@@ -449,8 +449,8 @@ static void locking(unsigned pretend)
         gone(dir);
 }
 
-TEST(D07_lock) { locking(0); }
-TEST(D07_flock) { locking(SYS_NO_OFD_LOCKS); }
+TEST(D07_W16_lock) { locking(0); }
+TEST(D07_W16_flock) { locking(SYS_NO_OFD_LOCKS); }
 
 TEST(locked_memory)
 {

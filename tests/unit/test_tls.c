@@ -48,6 +48,22 @@ static bool make_ca(const char *name)
                    "-days 3650 -subj '/CN=%s'", name, name, name);
 }
 
+/* crl.pem: the authority and its list, on which "revoked" stands. */
+static bool make_crl(void)
+{
+        return run("openssl ca -config conf -cert ca.pem -keyfile ca.key -revoke revoked.pem && "
+                   "openssl ca -config conf -cert ca.pem -keyfile ca.key -gencrl -crldays 30 -out list.pem && cat ca.pem list.pem >crl.pem");
+}
+
+/* long.pem: a server's certificate below 100 authorities. */
+static bool make_chain(void)
+{
+        return run("cp ca.key long.key; prev=ca; for i in $(seq 100); do openssl req -x509 -new -key ca.key -CA $prev.pem -CAkey ca.key "
+                   "-subj /CN=i$i -days 30 -addext basicConstraints=critical,CA:TRUE -out i$i.pem || exit 1; prev=i$i; "
+                   "cat i$i.pem chain >chain2; mv chain2 chain; done; openssl req -x509 -new -key ca.key -CA $prev.pem -CAkey ca.key "
+                   "-subj /CN=mail.example.com -days 30 -addext subjectAltName=DNS:mail.example.com -out leaf.pem && cat leaf.pem chain >long.pem");
+}
+
 static void remove_dir(void)
 {
         char command[100];
@@ -74,6 +90,7 @@ static bool certificates(void)
                                make("star", "ca", "star", "DNS:*.com,DNS:mail.*.com,DNS:ma*.example.com", ago, soon) &&
                                make("wild", "ca", "wild", "DNS:*.example.com", ago, soon) &&
                                make("ipname", "ca", "ipname", "DNS:127.0.0.1", ago, soon) &&
+                               make("revoked", "ca", "mail.example.com", "DNS:mail.example.com", ago, soon) && make_crl() && make_chain() &&
                                make("unknown", "other", "mail.example.com", "DNS:mail.example.com", ago, soon)
                        ? 1 : -1;
         atexit(remove_dir);
@@ -97,7 +114,7 @@ static SSL_CTX *server_context(const struct server *v)
 
         snprintf(cert, sizeof cert, "%s/%s.pem", dir, v->cert);
         snprintf(key, sizeof key, "%s/%s.key", dir, v->cert);
-        if (!SSL_CTX_use_certificate_file(ctx, cert, SSL_FILETYPE_PEM) ||
+        if (!SSL_CTX_use_certificate_chain_file(ctx, cert) ||
             !SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM))
                 printf("cannot use %s\n", cert);
         if (v->max_version) {
@@ -242,6 +259,30 @@ TEST(T02_wide_wildcards) { NEED(certificates()); refused("star", options("exampl
 TEST(T02_wildcard_inside) { NEED(certificates()); refused("star", options("mail.example.com"), "not for mail.example.com"); }
 TEST(T02_wildcard_is_one_label) { NEED(certificates()); refused("wild", options("a.b.example.com"), "not for"); }
 TEST(T02_address_as_name) { NEED(certificates()); refused("ipname", options("127.0.0.1"), "not for 127.0.0.1"); }
+
+TEST(T03_revoked)
+{
+        struct tls_options o = options("mail.example.com");
+        struct server good = { .cert = "good" };
+        char path[128];
+
+        NEED(certificates());
+        snprintf(path, sizeof path, "%s/crl.pem", dir);
+        o.ca_file = str_of(path);
+        refused("revoked", o, "has been revoked");
+        CHECK(talk(&good, o)); /* the list says nothing of this one */
+        good.cert = "revoked";
+        CHECK(talk(&good, options("mail.example.com"))); /* no list was configured */
+}
+
+/* A chain that long is verified like any other, and costs no more than its certificates. */
+TEST(T09_hundred_authorities)
+{
+        struct server v = { .cert = "long" };
+
+        NEED(certificates());
+        CHECK(talk(&v, options("mail.example.com")));
+}
 
 /* T04: old versions. */
 TEST(T04_old_tls)
