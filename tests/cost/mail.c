@@ -94,6 +94,19 @@ static void read_mail(struct str in)
         message_free(m);
 }
 
+/* The other reading of all of it, and of each leaf. */
+static void read_other(struct str in)
+{
+        struct message *m = message_of(in);
+        struct part **leaves;
+        size_t n = message_leaves(m, &leaves);
+
+        part_alternative(message_root(m));
+        for (size_t i = 0; i < n; i++)
+                part_alternative(leaves[i]);
+        message_free(m);
+}
+
 /* The structure alone, a byte at a time. */
 static void read_bytes(struct str in)
 {
@@ -111,6 +124,7 @@ static void read_bytes(struct str in)
 #define MULTI "Content-Type: multipart/mixed; boundary=a\n\n"
 #define FILE_OF(encoding) "Content-Type: application/x-a\nContent-Transfer-Encoding: " encoding "\n\n"
 #define MAIL(name, n, head, unit, tail) { name, read_mail, n, { head, sizeof head - 1 }, { unit, sizeof unit - 1 }, { tail, sizeof tail - 1 }, NULL }
+#define OTHER(name, n, head, unit, tail) { name, read_other, n, { head, sizeof head - 1 }, { unit, sizeof unit - 1 }, { tail, sizeof tail - 1 }, NULL }
 #define BYTES(name, n, head, unit, tail) { name, read_bytes, n, { head, sizeof head - 1 }, { unit, sizeof unit - 1 }, { tail, sizeof tail - 1 }, NULL }
 
 static void open_parts(struct buf *out, unsigned depth)
@@ -244,6 +258,9 @@ const struct pattern cost_mail[] = {
         BYTES("M23 a long field by bytes", 20000, "Subject: ", "a", "\n\nx"),
         BYTES("M23 folds by bytes", 6000, "Subject: ", "\n a", "\n\nx"),
         BYTES("M23 parts by bytes", 400, MULTI, "--a\nX-A: b\n\nx\n", ""),
+        OTHER("M04 two boundaries", 200, "Content-Type: multipart/mixed; boundary=a; boundary=b\n\n",
+              "--a\nContent-Type: x/y\nContent-Type: y/z\n\nx\n--b\n\ny\n", ""),
+        OTHER("M08 data behind padding", 200, MULTI, "--a\nContent-Transfer-Encoding: base64\n\neA==eA==\n", ""),
         { .name = "M images that the HTML refers to", .read = read_mail, .n = 100, .make = images },
         { .name = "M images that the HTML does not refer to", .read = read_mail, .n = 100, .make = html_images_unnamed },
         { .name = "M as many HTML parts as images", .read = read_mail, .n = 60, .make = many_htmls },
