@@ -121,6 +121,7 @@ check-all: setup-test
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory crash
 	@python3 tests/cost/run.py --large
+	@python3 tests/differ/run.py --count 5000 --mail
 	@$(MAKE) --no-print-directory wire
 
 # mailmill killed at every system call, and every system call failed: tests/crash/run.py

@@ -5,9 +5,20 @@ WORDS = ["alpha", "beta", "report", "invoice 7", "Grüße", "naïve", "价格", 
 
 
 def pick(r, *weighted):
-    """Each a value, or (value, weight)."""
-    values = [w if isinstance(w, tuple) and isinstance(w[1], int) else (w, 1) for w in weighted]
-    return r.choices([v for v, _ in values], [w for _, w in values])[0]
+    """Each a value, or (value, weight). A weight of 3 or more is mail as it should be; of the rest a message has r.odd at most."""
+    pairs = [w if isinstance(w, tuple) and isinstance(w[1], int) else (w, 1) for w in weighted]
+    if r.odd == 0:
+        pairs = [p for p in pairs if p[1] == 0 or p[1] >= 3]
+    value, weight = r.choices(pairs, [w for _, w in pairs])[0]
+    r.odd -= weight < 3
+    return value
+
+
+def oddly(r, chance):
+    if r.odd == 0 or r.random() >= chance:
+        return False
+    r.odd -= 1
+    return True
 
 
 def encoded_word(r, text, charset="utf-8"):
@@ -36,7 +47,7 @@ def address(r):
 
 
 def addresses(r):
-    many = ", ".join(address(r) for _ in range(pick(r, (1, 5), 2, 3)))
+    many = ", ".join(address(r) for _ in range(pick(r, (1, 5), (2, 3))))
     return pick(r, (many, 8), "group: %s;" % many, "undisclosed-recipients:;", many + ",", ", ,%s" % many, many.replace(", ", ";"))
 
 
@@ -58,7 +69,7 @@ def encoded(r, data):
     """(field value or None, body)"""
     b64 = base64.b64encode(data).decode()
     lines = "\n".join(b64[i:i + 60] for i in range(0, len(b64), 60))
-    qp = "".join(chr(c) if 33 <= c < 127 and c != 61 or c in (32, 10) else "=%02X" % c for c in data)
+    qp = "".join(chr(c) if 33 <= c < 127 and c != 61 or c in (32, 10) else "=%02X" % c for c in data).replace(" \n", "=20\n")
     return pick(r, ((None, "plain body\n"), 4), (("base64", lines + "\n"), 5), (("quoted-printable", qp + "\n"), 3), (("BASE64", lines), 1), (("\"base64\"", lines), 1), (("base64 (c)", lines), 1),
                 ("=?utf-8?q?base64?=", lines), ("base645", lines), ("x-uuencode", "begin 644 a\n#86)C\n`\nend\n"), ("uuencode", "begin 644 a\n#86)C\n`\nend\n"), ("7bit", "text\n"), ("8bit", "Gr\xfc\xdfe\n"),
                 ("binary", "a\rb\0c\n"), ("base64", "!!" + lines + "?"), ("base64", "Zg==Zg==\n"), ("base64", "Zm9v=YmFy\n"), ("base64", "Zm9vYg\n"), ("base64", "Zm9vY\n"), ("base64", "Zm9v\n\n--x\nYmFy\n"),
@@ -79,7 +90,7 @@ def header_of(r, fields):
     odd = pick(r, (None, 30), "no colon here\n", "From x\n", ": nameless\n", "X-A: a\rb\n", "X-B: a\0b\n", " fold without a field\n", "X-\xff: c\n", "X-C\n", "\t\n")
     if odd:
         out.insert(r.randrange(len(out) + 1), odd)
-    if out and r.random() < .06:
+    if out and oddly(r, .03):
         out.append(r.choice(out))
     return "".join(out)
 
@@ -92,14 +103,14 @@ def leaf(r, outer):
     encoding, body = encoded(r, r.choice([b"hello\n", b"\x00\x01\xff\xfe" * 5, "Grüße\n".encode(), b"", b"a" * 100, b"= trailing \n"]))
     fields = []
     if r.random() < .8:
-        value = pick(r, ("text/plain", 5), ("application/pdf", 4), ("text/html; charset=utf-8", 2), "text/plain; charset=iso-8859-1", "TEXT/Plain", "text", "text/", "/plain", "image/png; (c) x=y", "text/plain charset=utf-8",
+        value = pick(r, ("text/plain", 5), ("application/pdf", 4), ("text/html; charset=utf-8", 3), "text/plain; charset=iso-8859-1", "TEXT/Plain", "text", "text/", "/plain", "image/png; (c) x=y", "text/plain charset=utf-8",
                      "application/x-a, text/plain", "message/partial; id=a; number=1", "message/external-body; access-type=x", "", "text /plain", "\"text/plain\"", "multipart/mixed", "multipart/mixed; boundary=nowhere")
         fields.append(("Content-Type", value + (parameter(r, "name", r.choice(WORDS) + ".txt") if r.random() < .4 else "")))
-    if r.random() < .05:
+    if oddly(r, .03):
         fields.append(("Content-Type", "application/x-second"))
     if encoding is not None:
         fields.append(("Content-Transfer-Encoding", encoding))
-        if r.random() < .05:
+        if oddly(r, .03):
             fields.append(("Content-Transfer-Encoding", "base64" if encoding != "base64" else "7bit"))
     if r.random() < .5:
         fields.append(("Content-Disposition", pick(r, ("attachment", 4), "inline", "ATTACHMENT", "x-other", "", "attach ment", "\"attachment\"") +
@@ -115,7 +126,7 @@ def multipart(r, outer, depth):
     written = pick(r, ("; boundary=\"%s\"" % b, 12), "; boundary=%s" % b, "; boundary=\"%s\"; boundary=other" % b, "; boundary=other; boundary=\"%s\"" % b, "; boundary*=utf-8''%s" % b, "; boundary*0=\"%s\"" % b,
                    "; boundary=\"%s\"; boundary*=utf-8''other" % b, "", "; boundary=", "; boundary=\"\"", "; BOUNDARY=\"%s\"" % b, " boundary=\"%s\"" % b, "; bound(c)ary=\"%s\"" % b, "; boundary=(c)\"%s\"" % b)
     body = pick(r, ("", 8), "preamble\n", "\n", "Content-Type: text/plain\n\nhidden\n", "--\n")
-    for _ in range(pick(r, (1, 3), (2, 4), 3, 0)):
+    for _ in range(pick(r, (1, 3), (2, 4), (3, 3), 0)):
         fields, inside = entity(r, outer + [b], depth + 1)
         body += boundary_line(r, b) + header_of(r, fields) + separator(r) + inside + pick(r, ("\n", 8), "", "\n\n")
         if not body.endswith("\n"):
@@ -123,7 +134,7 @@ def multipart(r, outer, depth):
     body += pick(r, (boundary_line(r, b, True), 8), "", boundary_line(r, b, True) + boundary_line(r, b) + "\nafter the end\n")
     body += pick(r, ("", 6), "epilogue\n", "\n", "--other\n\nx\n")
     fields = [("Content-Type", "multipart/" + pick(r, ("mixed", 6), "alternative", "related", "digest", "signed", "Mixed") + written)]
-    if r.random() < .06:
+    if oddly(r, .04):
         fields.append(("Content-Transfer-Encoding", r.choice(["base64", "quoted-printable", "8bit"])))
     return fields, body
 
@@ -133,14 +144,14 @@ def message(r, outer, depth):
     value = pick(r, ("message/rfc822", 8), "MESSAGE/RFC822", "message/global", "message/rfc822; name=\"a.eml\"")
     inner = header_of(r, [("Subject", "inner")] + fields) + separator(r) + body
     around = [("Content-Type", value)]
-    if r.random() < .15:
+    if oddly(r, .15):
         around.append(("Content-Transfer-Encoding", "base64"))
         inner = base64.encodebytes(inner.encode("utf-8", "replace")).decode()
     return around, inner
 
 
 def entity(r, outer, depth):
-    kind = pick(r, ("leaf", 6), ("multipart", 4 if depth < 3 else 0), ("message", 1 if depth < 3 else 0))
+    kind = pick(r, ("leaf", 6), ("multipart", 4 if depth < 3 else 0), ("message", 3 if depth < 3 else 0))
     if kind == "leaf":
         return leaf(r, outer)
     return multipart(r, outer, depth) if kind == "multipart" else message(r, outer, depth)
@@ -148,8 +159,9 @@ def entity(r, outer, depth):
 
 def make(seed, n):
     r = random.Random("%s/%d" % (seed, n))
+    r.odd = r.choice([1, 1, 2, 3])
     fields, body = multipart(r, [], 0) if r.random() < .6 else entity(r, [], 0)
     top = [("From", addresses(r)), ("To", addresses(r)), ("Subject", unstructured(r)), ("Date", "Mon, 23 Nov 2026 05:41:00 +0000")]
-    if r.random() < .9:
+    if not oddly(r, .05):
         top.append(("MIME-Version", "1.0"))
     return (header_of(r, top + fields) + separator(r) + body).encode("utf-8", "surrogateescape").replace(b"\r\n", b"\n")
