@@ -43,6 +43,8 @@ static bool looks_like_tnef(const struct part *p)
         ssize_t n = range_read(p->body, 0, first, sizeof first, &e);
         struct str s = str_make(first, n > 0 ? (size_t)n : 0);
 
+        if (n < 0)
+                message_fail(p->m, &e);
         if (p->mime->encoding == MIME_BASE64)
                 return str_starts(str_trim(s), STR("eJ8+I"));
         return p->mime->encoding == MIME_IDENTITY && tnef_is(s);

@@ -19,6 +19,7 @@ struct input {
         struct reader *r;       /* read forward */
         struct range range;     /* or by offset */
         uint64_t at;
+        bool failed;            /* the machine, not the archive */
         char block[STEP];
 };
 
@@ -28,6 +29,7 @@ static ssize_t on_read(void *ctx, const char **block, struct err *e)
         ssize_t got = in->r ? reader_read(in->r, in->block, STEP, e) : range_read(in->range, in->at, in->block, STEP, e);
 
         *block = in->block;
+        in->failed |= got < 0;
         in->at += got > 0 ? (uint64_t)got : 0;
         return got;
 }
@@ -78,6 +80,7 @@ static bool look(struct part *p, char head[UNPACK_HEAD], enum unpack_kind *kind,
 static bool input_open(struct input *in, struct part *p, enum unpack_kind kind, struct err *e)
 {
         in->r = NULL;
+        in->failed = false;
         in->at = 0;
         in->range = p->body;
         if (!unpack_is_compressed(kind) && is_plain(p))
@@ -93,15 +96,18 @@ static bool input_open(struct input *in, struct part *p, enum unpack_kind kind, 
 }
 
 /* A zip ends with its directory. What is cut off before it is still readable from the front, and seems whole to the library. */
-static bool zip_ends(struct range r)
+static bool zip_ends(struct range r, bool *found, struct err *e)
 {
         uint64_t n = r.n < ZIP_TAIL ? r.n : ZIP_TAIL;
         char *tail = mem_alloc(ZIP_TAIL);
-        ssize_t got = tail ? range_read(r, r.n - n, tail, (size_t)n, NULL) : -1;
-        bool found = got >= ZIP_END && str_find_str(str_make(tail, (size_t)got), STR("PK\5\6")) <= (size_t)got - ZIP_END;
+        ssize_t got = tail ? range_read(r, r.n - n, tail, (size_t)n, e) : -1;
+
+        if (!tail)
+                err_nomem(e);
+        *found = got >= ZIP_END && str_find_str(str_make(tail, (size_t)got), STR("PK\5\6")) <= (size_t)got - ZIP_END;
 
         mem_free(tail);
-        return found;
+        return got >= 0;
 }
 
 /* ---- names ---- */
@@ -342,16 +348,18 @@ static bool take_members(struct opening *o, struct err *e)
 static bool open_with(struct opening *o, struct input *in, enum unpack_kind kind, bool single, struct err *e)
 {
         struct unpack_input from = { .read = on_read, .single = single, .ctx = in };
-        bool ok;
+        bool ok, ends = true;
 
         if (!in->r) {
                 from.seek = on_seek;
                 from.size = in->range.n;
         }
-        if (kind == UNPACK_ZIP && !zip_ends(in->range))
+        if (kind == UNPACK_ZIP && !zip_ends(in->range, &ends, e))
+                return false;
+        if (!ends)
                 flaw(o, "archive.broken");
         o->u = unpack_open(&from, kind, e);
-        if (!o->u && e->code != ERR_NOMEM) {
+        if (!o->u && e->code != ERR_NOMEM && !in->failed) {
                 flaw(o, "archive.broken");
                 return true;
         }

@@ -148,6 +148,12 @@ static bool failed(struct unpack *u, int status, struct err *e)
         return err_set(e, ERR_IO, "it is damaged or cut off: %s", why ? why : "no reason is known");
 }
 
+/* A format that looks whether the input is its own takes a failure to read for a no: nothing that is found after one can be relied on. */
+static bool went_well(const struct unpack *u, int status)
+{
+        return status >= ARCHIVE_WARN && u->failed.code == ERR_NONE;
+}
+
 /* Only the filter that the first bytes show, and only where the library decodes it itself (it warns when it would start a program). An
  * appended one (archive_read_append_filter) would not do: damage in its first block is then taken for emptiness. */
 static bool choose_filter(struct unpack *u)
@@ -189,7 +195,7 @@ static bool start(struct unpack *u, struct err *e)
                 archive_read_set_seek_callback(u->lib, on_seek);
         }
         status = archive_read_open1(u->lib);
-        return status >= ARCHIVE_WARN || failed(u, ARCHIVE_FATAL, e);
+        return went_well(u, status) || failed(u, ARCHIVE_FATAL, e);
 }
 
 struct unpack *unpack_open(const struct unpack_input *in, enum unpack_kind kind, struct err *e)
@@ -247,7 +253,7 @@ bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e)
                 describe(u, entry, out);
         uselocale(before);
         out->end = status == ARCHIVE_EOF;
-        if (status < ARCHIVE_WARN)
+        if (!went_well(u, status))
                 return failed(u, ARCHIVE_FATAL, e);
         if (unpack_is_compressed(u->kind) && archive_filter_count(u->lib) < 2)
                 return failed(u, ARCHIVE_FATAL, e); /* too short to be decoded: taken for what it is */
@@ -265,9 +271,9 @@ ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e)
         do
                 got = archive_read_data(u->lib, p, n);
         while (got == ARCHIVE_RETRY);
-        if (got >= 0)
+        if (went_well(u, got < 0 ? ARCHIVE_FATAL : ARCHIVE_OK))
                 return (ssize_t)got;
-        failed(u, (int)got, e);
+        failed(u, got < 0 ? (int)got : ARCHIVE_FATAL, e);
         return -1;
 }
 

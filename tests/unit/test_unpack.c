@@ -1,0 +1,181 @@
+/* Archives in messages, where memory or the machine fails, and cut at every byte. What honest and hostile ones look like to a script is in
+ * tests/opened. */
+#include "core/message.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "core/buf.h"
+#include "core/mem.h"
+#include "core/sys.h"
+#include "core/unpack.h"
+#include "tests/unit/test.h"
+
+#define SEEDS "tests/fuzz/seeds/unpack"
+
+static struct message *archive_mail(struct str archive, const struct limits *lim)
+{
+        static const char header[] = "Content-Type: application/zip; name=a.zip\n\n";
+        struct origin o = { .source = STR("test") };
+        size_t n = sizeof header - 1 + archive.n;
+        char *p = mem_alloc(n);
+        struct backing *in;
+        struct message *m;
+        struct err e;
+
+        if (!p)
+                return NULL;
+        memcpy(p, header, sizeof header - 1);
+        memcpy(p + sizeof header - 1, archive.p, archive.n);
+        in = backing_memory(p, n);
+        m = in ? message_new((struct range){ in, 0, n }, &o, lim, &e) : NULL;
+        backing_unref(in);
+        return m;
+}
+
+static enum err_code failed_with;
+
+/* Every member read; how many, or none when something failed. */
+static size_t read_members(struct message *m, uint64_t *bytes)
+{
+        struct part **all;
+        size_t n = message_unpacked(m, &all);
+        uint8_t hash[32];
+        struct err e;
+
+        *bytes = 0;
+        for (size_t i = 0; i < n; i++) {
+                *bytes += part_size(all[i]);
+                if (part_readable(all[i], NULL) && !part_sha256(all[i], hash, &e)) {
+                        failed_with = e.code;
+                        return 0;
+                }
+        }
+        failed_with = message_trouble(m)->code;
+        return message_trouble(m)->code == ERR_NONE ? n : 0;
+}
+
+/* Calls f for each seed. */
+static void each_seed(void (*f)(const char *name, struct str archive))
+{
+        DIR *d = opendir(SEEDS);
+        struct dirent *entry;
+        unsigned count = 0;
+
+        NEED(d);
+        while ((entry = readdir(d))) {
+                char path[300];
+                struct err e;
+                size_t n = 0;
+                char *p;
+                int fd;
+
+                if (*entry->d_name == '.')
+                        continue;
+                snprintf(path, sizeof path, SEEDS "/%.200s", entry->d_name);
+                fd = open(path, O_RDONLY | O_CLOEXEC);
+                p = fd < 0 ? NULL : sys_read_file(fd, 1 << 20, &n, &e);
+                if (fd >= 0)
+                        close(fd);
+                CHECK(p);
+                if (p)
+                        f(entry->d_name, str_make(p, n));
+                mem_free(p);
+                count++;
+        }
+        closedir(d);
+        CHECK(count > 20);
+}
+
+static void fail_memory(const char *name, struct str archive)
+{
+        uint64_t bytes, want_bytes;
+        struct message *m = archive_mail(archive, &limits_default);
+        size_t want = read_members(m, &want_bytes), n = 0;
+
+        message_free(m);
+        CHECK(want > 0);
+        for (bool ok = false; !ok; n++) {
+                mem_fail_at(n + 1);
+                m = archive_mail(archive, &limits_default);
+                ok = m && read_members(m, &bytes) > 0;
+                mem_fail_at(0);
+                if (ok && (bytes != want_bytes || read_members(m, &bytes) != want))
+                        printf("%s: failure %zu changes what is found\n", name, n), CHECK(false);
+                message_free(m);
+                NEED(n < 2000);
+        }
+}
+
+TEST(no_memory)
+{
+        each_seed(fail_memory);
+}
+
+static void fail_calls(const char *name, struct str archive)
+{
+        struct limits lim = limits_default;
+        size_t n = 0;
+
+        lim.memory_message = 0; /* everything goes to the file */
+        for (bool ok = false; !ok; n++) {
+                struct message *m = archive_mail(archive, &lim);
+                struct part **all;
+                uint64_t bytes;
+
+                NEED(m && message_open_leaves(m, &all) == 1);
+                sys_fail_at(n + 1, n % 2 ? EIO : ENOSPC, n % 3 == 0);
+                ok = read_members(m, &bytes) > 0;
+                if (sys_fail_at(0, 0, false) <= n)
+                        ok = true; /* it was not reached */
+                else if (ok)
+                        printf("%s: failed call %zu goes unnoticed\n", name, n), CHECK(false);
+                else
+                        CHECK(failed_with == ERR_IO || failed_with == ERR_FULL);
+                message_free(m);
+                NEED(n < 500);
+        }
+}
+
+TEST(calls_fail)
+{
+        each_seed(fail_calls);
+}
+
+/* The archive is there with its bytes, or its members are; nothing is a failure of the machine. */
+static void cut(const char *name, struct str archive)
+{
+        struct part **all, **plain;
+
+        for (size_t n = 0; n < archive.n; n += n < 700 ? 1 : 97) {
+                struct message *m = archive_mail(str_first(archive, n), &limits_default);
+                uint64_t bytes;
+
+                NEED(m);
+                read_members(m, &bytes);
+                if (message_trouble(m)->code != ERR_NONE)
+                        printf("%s cut at %zu: %s\n", name, n, message_trouble(m)->text), CHECK(false);
+                NEED(message_attachments(m, &plain) == 1 && part_size(plain[0]) == n);
+                CHECK(message_unpacked(m, &all) > 0);
+                message_free(m);
+        }
+}
+
+TEST(M20_cut_at_every_byte)
+{
+        each_seed(cut);
+}
+
+TEST(kinds)
+{
+        CHECK(unpack_kind_of(STR("\x1f\x8b\x08")) == UNPACK_GZIP && unpack_is_compressed(UNPACK_GZIP));
+        CHECK(unpack_kind_of(STR("PK\3\4")) == UNPACK_ZIP && !unpack_is_compressed(UNPACK_ZIP));
+        CHECK(unpack_kind_of(STR("7z\xbc\xaf\x27\x1c")) == UNPACK_7Z);
+        CHECK(unpack_kind_of(STR("Rar!\x1a\7\0")) == UNPACK_NONE);
+        CHECK(unpack_kind_of(STR("!<arch>\n")) == UNPACK_NONE);
+        CHECK(unpack_kind_of(STR("")) == UNPACK_NONE);
+}
+
+TEST_MAIN
