@@ -31,7 +31,7 @@ struct hand {
         bool counted; /* of the dead */
         unsigned occurrence;
         uint32_t account_n, uid_n;
-        char account[HAND_NAME_MAX], uid[HAND_NAME_MAX], doing[32], why[96];
+        char account[HAND_NAME_MAX], uid[HAND_NAME_MAX], doing[32], why[160];
 };
 
 /* Shared by supervisor and worker, and it outlives each worker. */
@@ -40,6 +40,7 @@ struct watch {
         struct hand dead[DEAD_MAX];
         unsigned dead_n, restarts;
         atomic_uint killer;                   /* slot + 1 of the thread that died; 0: not known */
+        char last_words[160];                 /* of a worker that ended itself */
         atomic_int_fast32_t handler_tid;      /* 0: no handler runs */
         atomic_int_fast64_t handler_limit_us;
         atomic_uint_fast64_t handlers;        /* begun so far */
@@ -131,6 +132,22 @@ void hand_counted(struct str account, struct str uid, unsigned occurrence)
                     str_eq(str_make(h->uid, h->uid_n), str_first(uid, HAND_NAME_MAX)))
                         h->counted = true;
         }
+}
+
+void hand_die(const char *why)
+{
+        if (watch) {
+                size_t n = strnlen(why, sizeof watch->last_words - 1);
+
+                atomic_store(&watch->killer, 1);
+                memcpy(watch->last_words, why, n);
+                watch->last_words[n] = '\0';
+                kill(getpid(), SIGKILL);
+        }
+        /* No supervisor: a command that only loads the script. */
+        if (write(STDERR_FILENO, "mailmill: error: ", 17) < 0 || write(STDERR_FILENO, why, strlen(why)) < 0 || write(STDERR_FILENO, "\n", 1) < 0)
+                _exit(EX_IOERR);
+        _exit(EX_SOFTWARE);
 }
 
 /* ---- a worker that is dying says which thread it was ---- */
@@ -308,13 +325,16 @@ static bool listen_to_signals(struct err *e)
 /* Decides whether a worker that ended with status is to be started again; if not, *code is the program's. */
 static bool again(int status, const char *why, int *code)
 {
-        char text[64];
+        char text[64], last[sizeof watch->last_words];
         unsigned n;
 
         if (WIFEXITED(status)) {
                 *code = WEXITSTATUS(status);
                 return false;
         }
+        if (watch->last_words[0])
+                why = memcpy(last, watch->last_words, sizeof last);
+        watch->last_words[0] = '\0';
         if (!why) {
                 snprintf(text, sizeof text, "the worker died of signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
                 why = text;

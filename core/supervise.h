@@ -22,6 +22,8 @@ unsigned hand_slot(void);        /* this thread's slot */
 /* A handler runs (limit in seconds of CPU): the supervisor ends the worker when this thread uses three times that. */
 void hand_handler_begins(double cpu_limit);
 void hand_handler_ends(void);
+/* Ends the worker, whose main thread can't go on: as a death of that thread with this reason (a string that stays). From a signal handler, too. */
+_Noreturn void hand_die(const char *why);
 /* True in a worker that was started again; and what its predecessors had in hand when they died: of the thread that died, where that is
  * known, else of all. counted: hand_counted was called for it. */
 bool hand_restarted(void);

@@ -17,7 +17,6 @@
 #include "lua/face.h"
 #include "lua/state.h"
 
-enum { TEXT_MAX = 4 << 20 };
 
 static const char *init_file(const struct options *o)
 {
@@ -43,12 +42,8 @@ static void push_text(lua_State *L, const char *path)
 {
         struct err e;
         size_t n = 0;
-        char *text;
-        int fd = sys_open(path, O_RDONLY, 0, &e);
+        char *text = sandbox_read(path, &n, &e);
 
-        text = fd < 0 ? NULL : sys_read_file(fd, TEXT_MAX, &n, &e);
-        if (fd >= 0)
-                close(fd);
         if (!text)
                 luaL_error(L, "%s", e.text);
         lua_pushlstring(L, text, n);
@@ -83,9 +78,7 @@ static int check_texts(lua_State *L)
         struct check *c = lua_touserdata(L, 1);
         lua_Integer n = 0;
 
-        lua_getglobal(L, "require");
-        lua_pushliteral(L, "mail.check");
-        lua_call(L, 1, 1);
+        sandbox_require(L, "mail.check");
         lua_getfield(L, -1, "run");
         lua_newtable(L);
         for (size_t i = 0; i < 2; i++)
@@ -120,6 +113,10 @@ static bool check(const struct options *o, const char *init, struct err *e)
                 return err_sys(e, ERR_ABSENT, errno, "opening %s", o->script);
         if (o->script && S_ISDIR(st.st_mode))
                 return err_set(e, ERR_ABSENT, "%s is a directory, not a script", o->script);
+        if (o->script && !S_ISREG(st.st_mode))
+                return err_set(e, ERR_ABSENT, "%s is no regular file (a FIFO, or a device), so no script", o->script);
+        if (o->script && st.st_size > SCRIPT_BYTES_MAX)
+                return err_set(e, ERR_LIMIT, "%s is larger than %d MiB, which no script is", o->script, SCRIPT_BYTES_MAX >> 20);
         en = engine_new(&eo, e);
         ok = en && engine_call(en, check_texts, &c, e);
 
@@ -146,9 +143,7 @@ struct answer {
 
 static void push_options_module(lua_State *L)
 {
-        lua_getglobal(L, "require");
-        lua_pushliteral(L, "mail.options");
-        lua_call(L, 1, 1);
+        sandbox_require(L, "mail.options");
 }
 
 /* Tells mail.options what it can't know: how the script is called, what options are taken. */

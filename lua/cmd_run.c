@@ -163,6 +163,15 @@ static int end_output(int code)
         return code == EX_OK ? EX_IOERR : code;
 }
 
+static void say_allowed(const struct options *o)
+{
+        char words[64];
+
+        engine_allow_words(o->allow, words, sizeof words);
+        if (words[0])
+                log_info("--allow %s: the script has what is kept from others", words);
+}
+
 static int worker(void *ctx)
 {
         const struct options *o = ctx;
@@ -173,6 +182,7 @@ static int worker(void *ctx)
 
         if (!cli_listen(&e))
                 return cli_fail(&e);
+        say_allowed(o);
         r.report = report_new(&ro);
         if (!r.report)
                 return cli_usage("there is no memory, or no standard output");

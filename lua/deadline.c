@@ -3,29 +3,61 @@
 #include <lauxlib.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-/* The timer ticks by itself, so a message costs no system call: a handler may use TICKS whole intervals, and the first may be a short one. */
-enum { TICKS = 20 };
+#include "core/supervise.h"
+
+/* The timer ticks by itself, so a message costs no system call: a handler may use TICKS whole intervals, and the first may be a short one.
+ * What has not stopped after twice as many is inside C and will not hear. */
+enum { TICKS = 20, TICKS_DEAF = 2 * TICKS };
 
 static struct {
         lua_State *volatile running;  /* NULL: no handler */
         volatile sig_atomic_t ticks;
         volatile sig_atomic_t passed;
+        unsigned closing;             /* coroutines that are being closed: nothing resumed them, so nothing in them can yield */
         double seconds;
+        char where[80];               /* "rules.lua:7: ", of the instruction that was stopped */
         pid_t thread;
         timer_t timer;
 } deadline;
 
+static void note_where(lua_State *L)
+{
+        if (deadline.where[0])
+                return;
+        luaL_where(L, 0);
+        snprintf(deadline.where, sizeof deadline.where, "%s", lua_tostring(L, -1));
+        lua_pop(L, 1);
+}
+
+/* Ends what runs on L. Where it can, by a yield: that leaves every pcall on the way where it is, while an error is caught and raised again by
+ * each, and Lua walks the whole stack each time (200,000 nested pcalls: minutes). From a hook the yield comes when the hook returns. */
+static void stop(lua_State *L)
+{
+        char text[sizeof deadline.where + DEADLINE_TEXT_MAX];
+
+        note_where(L);
+        if (lua_isyieldable(L) && !deadline.closing) {
+                lua_yield(L, 0);
+                return;
+        }
+        deadline_text(text, sizeof text);
+        luaL_checkstack(L, 1, NULL);
+        lua_pushstring(L, text);
+        lua_error(L);
+}
+
 static void trip(lua_State *L, lua_Debug *ar)
 {
         (void)ar;
-        if (!deadline.passed)
-                lua_sethook(L, NULL, 0, 0);
+        if (deadline.running && deadline.passed)
+                stop(L);
         else
-                deadline_check(L);
+                lua_sethook(L, NULL, 0, 0);
 }
 
 /* In the signal handler. lua_sethook is made to be called from there. */
@@ -38,6 +70,8 @@ static void tick(int sig)
                 return;
         deadline.passed = 1;
         lua_sethook(L, trip, LUA_MASKCOUNT, 1);
+        if (deadline.ticks > TICKS_DEAF)
+                hand_die("the worker was ended, the script used twice its CPU limit inside one call (a pattern, a finalizer)");
 }
 
 static bool set_timer(double seconds, struct err *e)
@@ -83,8 +117,24 @@ bool deadline_begin(lua_State *L, double seconds, unsigned ticks, struct err *e)
                 return false;
         deadline.ticks = (sig_atomic_t)ticks;
         deadline.passed = 0;
+        deadline.where[0] = '\0';
         deadline.running = L;
         return true;
+}
+
+bool deadline_running(void)
+{
+        return deadline.running != NULL;
+}
+
+bool deadline_change(double seconds, struct err *e)
+{
+        return !deadline.running || set_timer(seconds, e);
+}
+
+void deadline_text(char *out, size_t n)
+{
+        snprintf(out, n, "%sthe script used more than %g s of CPU (mail.limits { cpu = \xe2\x80\xa6 })", deadline.where, deadline.seconds);
 }
 
 unsigned deadline_end(void)
@@ -95,6 +145,11 @@ unsigned deadline_end(void)
         if (L)
                 lua_sethook(L, NULL, 0, 0);
         return (unsigned)deadline.ticks;
+}
+
+void deadline_forget(void)
+{
+        deadline.running = NULL;
 }
 
 bool deadline_passed(void)
@@ -125,12 +180,20 @@ void deadline_leave(lua_State *before)
 
 void deadline_check(lua_State *L)
 {
-        if (!deadline.running || !deadline.passed)
-                return;
-        luaL_where(L, 0);
-        lua_pushfstring(L, "the handler used more than %f s of CPU (mail.limits { cpu = \xe2\x80\xa6 })", (LUAI_UACNUMBER)deadline.seconds);
-        lua_concat(L, 2);
-        lua_error(L);
+        if (deadline.running && deadline.passed)
+                stop(L);
+}
+
+int deadline_close(lua_State *co)
+{
+        lua_State *before = deadline_enter(co);
+        int status;
+
+        deadline.closing++;
+        status = lua_resetthread(co);
+        deadline.closing--;
+        deadline_leave(before);
+        return status;
 }
 
 /* Coroutines. As in Lua's own library, with the running state followed. */
@@ -180,15 +243,6 @@ static int co_resume(lua_State *L)
         return n >= 0 ? n + 1 : 2;
 }
 
-static int reset(lua_State *co)
-{
-        lua_State *before = deadline_enter(co);
-        int status = lua_resetthread(co);
-
-        deadline_leave(before);
-        return status;
-}
-
 static int wrap_call(lua_State *L)
 {
         lua_State *co = lua_tothread(L, lua_upvalueindex(1));
@@ -199,7 +253,7 @@ static int wrap_call(lua_State *L)
                 return n;
         status = lua_status(co);
         if (status != LUA_OK && status != LUA_YIELD) {
-                status = reset(co);
+                status = deadline_close(co);
                 lua_xmove(co, L, 1);
         }
         if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
@@ -240,7 +294,7 @@ static int co_close(lua_State *L)
 
         if (!can_close(L, co))
                 return luaL_error(L, "cannot close a running coroutine");
-        if (reset(co) == LUA_OK) {
+        if (deadline_close(co) == LUA_OK) {
                 lua_pushboolean(L, 1);
                 return 1;
         }

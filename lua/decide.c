@@ -35,7 +35,7 @@ static void give_coroutine(struct engine *en, struct handler *h)
 {
         if (!h->co)
                 return;
-        if (lua_resetthread(h->co) == LUA_OK && en->spare_n < SPARES_MAX) {
+        if (deadline_close(h->co) == LUA_OK && en->spare_n < SPARES_MAX) {
                 en->spare[en->spare_n].co = h->co;
                 en->spare[en->spare_n++].ref = h->ref;
         } else {
@@ -170,6 +170,19 @@ static void recognise_machine(lua_State *L, struct str text, struct err *e)
         lua_pop(L, 1);
 }
 
+/* Stopped by a yield: there is no error object. */
+static void push_error(lua_State *L, const struct failure *f)
+{
+        char text[80 + DEADLINE_TEXT_MAX];
+
+        if (f->status != LUA_YIELD) {
+                lua_xmove(f->h->co, L, 1);
+                return;
+        }
+        deadline_text(text, sizeof text);
+        lua_pushstring(L, text);
+}
+
 static int describe(lua_State *L)
 {
         struct failure *f = lua_touserdata(L, 1);
@@ -178,7 +191,7 @@ static int describe(lua_State *L)
         char more[256];
         size_t n;
 
-        lua_xmove(co, L, 1);
+        push_error(L, f);
         if (lua_type(L, -1) == LUA_TTABLE && luaL_getmetafield(L, -1, "__tostring") == LUA_TNIL)
                 lua_pushliteral(L, "error() was called with a table that is no text");
         else
@@ -211,7 +224,7 @@ static void out_of_memory(struct failure *f, bool over)
 static void fail(struct failure *f)
 {
         struct engine *en = f->en;
-        bool passed = deadline_passed(), over = en->heap_over;
+        bool over = en->heap_over;
         lua_State *before;
         struct err ignored;
 
@@ -222,10 +235,10 @@ static void fail(struct failure *f)
         err_set(f->e, ERR_SCRIPT, "the handler failed");
         before = deadline_enter(en->L); /* an error object's __tostring is the script's code too */
         if (!engine_call(en, describe, f, &ignored))
-                log_debug("describing an error: %s", ignored.text);
+                err_set(f->e, ERR_SCRIPT, "the handler failed, and describing its error failed too: %s", ignored.text);
         deadline_leave(before);
         lua_sethook(en->L, NULL, 0, 0);
-        if (passed)
+        if (deadline_passed())
                 f->e->code = ERR_TIMEOUT;
         if (!f->plan->message) /* on_finish: no event will carry it */
                 state_log_lines(LOG_ERROR, f->h->traceback);
@@ -270,7 +283,7 @@ static enum verdict go_on(struct engine *en, struct plan *p, struct handler *h, 
         f.status = lua_resume(h->co, en->L, nargs, &nres);
         if (f.status == LUA_YIELD && h->waiting) {
                 v = RUN_WAIT;
-        } else if (f.status == LUA_YIELD) {
+        } else if (f.status == LUA_YIELD && !deadline_passed()) {
                 err_set(e, ERR_SCRIPT, "the handler yielded outside of a coroutine of its own");
                 v = RUN_FAIL;
         } else if (f.status != LUA_OK) {

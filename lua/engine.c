@@ -68,7 +68,7 @@ static int with_traceback(lua_State *L)
         return 1;
 }
 
-static bool gate(struct engine *en, lua_CFunction f, void *arg, lua_CFunction handler, struct err *e)
+static bool pass(struct engine *en, lua_CFunction f, void *arg, lua_CFunction handler, struct err *e)
 {
         lua_State *L = en->L;
         int top = lua_gettop(L), status;
@@ -95,6 +95,20 @@ static bool gate(struct engine *en, lua_CFunction f, void *arg, lua_CFunction ha
                 err_set(e, ERR_SCRIPT, "%.*s", STR_FMT(text ? str_make(text, n) : STR("an error that is no text")));
         lua_settop(L, top);
         return false;
+}
+
+/* Wherever Lua runs its time is counted: also at the top of a script, and where a collection between two messages calls a finalizer. */
+static bool gate(struct engine *en, lua_CFunction f, void *arg, lua_CFunction handler, struct err *e)
+{
+        bool ok;
+
+        if (deadline_running())
+                return pass(en, f, arg, handler, e);
+        if (!deadline_begin(en->L, en->limits.cpu, 0, e))
+                return false;
+        ok = pass(en, f, arg, handler, e);
+        deadline_end();
+        return ok;
 }
 
 bool engine_call(struct engine *en, lua_CFunction f, void *arg, struct err *e)
@@ -200,9 +214,7 @@ static int open_state(lua_State *L)
                 lua_call(L, 0, 0);
         }
         /* The rules: the functions that run them stay out of a script's reach. */
-        lua_getglobal(L, "require");
-        lua_pushliteral(L, "mail.rules");
-        lua_call(L, 1, 1);
+        sandbox_require(L, "mail.rules");
         lua_getfield(L, -1, "run");
         lua_setfield(L, LUA_REGISTRYINDEX, REGISTRY_RUN);
         lua_getfield(L, -1, "finish");
@@ -252,13 +264,24 @@ struct engine *engine_new(const struct engine_options *o, struct err *e)
         return en;
 }
 
+static void close_state(struct engine *en)
+{
+        struct err ignored;
+        bool timed = deadline_begin(en->L, en->limits.cpu, 0, &ignored); /* the script's finalizers run, too */
+
+        en->limits.heap = 0; /* which may need a little */
+        lua_close(en->L);
+        if (timed)
+                deadline_forget();
+        log_end();
+}
+
 void engine_free(struct engine *en)
 {
         if (!en)
                 return;
-        en->limits.heap = 0; /* finalizers may need a little */
         if (en->L)
-                lua_close(en->L);
+                close_state(en);
         for (size_t i = 0; i < en->account_n; i++)
                 secret_unref(en->accounts[i]->password);
         for (size_t i = 0; i < en->host_n; i++)
@@ -338,15 +361,10 @@ bool engine_load_file(struct engine *en, const char *path, struct err *e)
         struct load l = { 0 };
         size_t n;
         bool ok;
-        char *text;
-        int fd = sys_open(path, O_RDONLY, 0, e);
+        char *text = sandbox_read(path, &n, e);
 
-        if (fd < 0)
-                return false;
-        text = sys_read_file(fd, SCRIPT_BYTES_MAX, &n, e);
-        close(fd);
         if (!text)
-                return err_in(e, "%s", path);
+                return false;
         l.text = str_make(text, n);
         l.chunk = arena_printf(en->arena, "@%s", path).p;
         en->script = arena_str(en->arena, str_of(path));
@@ -400,9 +418,7 @@ static int count_rules(lua_State *L)
 {
         size_t *n = lua_touserdata(L, 1);
 
-        lua_getglobal(L, "require");
-        lua_pushliteral(L, "mail.rules");
-        lua_call(L, 1, 1);
+        sandbox_require(L, "mail.rules");
         lua_getfield(L, -1, "count");
         lua_call(L, 0, 1);
         *n = (size_t)lua_tointeger(L, -1);

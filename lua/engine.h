@@ -12,8 +12,14 @@ struct engine;
 
 enum engine_allow {
         ENGINE_ALLOW_IO = 1, /* Lua's whole io: writing, popen */
-        ENGINE_ALLOW_OS = 2, /* Lua's whole os: execute, remove, rename */
+        ENGINE_ALLOW_OS = 2, /* Lua's whole os but exit: execute, remove, rename */
+        ENGINE_ALLOW_BYTECODE = 4, /* load of it, string.dump */
+        ENGINE_ALLOW_MODULES = 8,  /* Lua's own package and its searches: C modules, package.path */
 };
+
+/* The bit of a word of --allow ("io", "os", …); 0: there is none such. The words in use, for a message: "io, os". */
+unsigned engine_allow_word(struct str word);
+void engine_allow_words(unsigned allow, char *out, size_t n);
 
 struct engine_options {
         const struct str *args;  /* the global `arg`: arg[1] …; arg[0] is the script */

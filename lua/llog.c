@@ -15,6 +15,13 @@ static struct {
         uint64_t dropped;
 } bucket = { 0, BURST, 0 };
 
+void log_end(void)
+{
+        if (bucket.dropped > 0)
+                log_warn("%llu lines of the script's log were dropped: too many at once", (unsigned long long)bucket.dropped);
+        bucket.dropped = 0;
+}
+
 static bool bucket_take(void)
 {
         int64_t now = sys_mono_ms(), more = (now - bucket.at) * PER_SECOND / 1000;
@@ -27,9 +34,7 @@ static bool bucket_take(void)
                 return false;
         }
         bucket.left--;
-        if (bucket.dropped > 0)
-                log_warn("%llu lines of the script's log were dropped: too many at once", (unsigned long long)bucket.dropped);
-        bucket.dropped = 0;
+        log_end();
         return true;
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/glob.h"
 #include "core/log.h"
+#include "lua/deadline.h"
 #include "lua/declare.h"
 #include "lua/open.h"
 
@@ -171,6 +172,7 @@ static void set_limit(lua_State *L, const struct limit *l)
 static int set_limits(lua_State *L)
 {
         const char *names[LIMITS];
+        struct err e;
 
         luaL_checktype(L, 1, LUA_TTABLE);
         lua_settop(L, 1);
@@ -179,6 +181,8 @@ static int set_limits(lua_State *L)
         declare_keys(L, 1, "mail.limits", names, LIMITS);
         for (size_t i = 0; i < LIMITS; i++)
                 set_limit(L, &limits[i]);
+        if (!deadline_change(engine_of(L)->limits.cpu, &e)) /* the rest of the top level has it, too */
+                return face_raise(L, &e);
         return 0;
 }
 
@@ -343,7 +347,7 @@ static const luaL_Reg declarations[] = {
          * option deliveries: deliveries and outward actions for one message (32).
          * option forwards: new mails for one message (4).
          * option received: Received fields beyond which a message is not forwarded (50).
-         * option cpu: seconds of CPU for one message (5).
+         * option cpu: seconds of CPU for one message (5); from here on also for the top of the script.
          * option heap: the script's memory (64 MiB).
          * option pipe_output: what part:pipe brings back (1 MiB).
          * option pipe_time: seconds that a command of part:pipe may take (60).
@@ -381,9 +385,7 @@ static int module_member(lua_State *L)
         key = face_check_str(L, 2);
         for (size_t i = 0; i < embedded_n; i++)
                 if (str_eq(key, str_of(embedded_modules[i].name))) {
-                        lua_getglobal(L, "require");
-                        lua_pushfstring(L, "mail.%s", key.p);
-                        lua_call(L, 1, 1);
+                        sandbox_require(L, lua_pushfstring(L, "mail.%s", key.p));
                         return 1;
                 }
         for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1))
@@ -402,13 +404,6 @@ static void add_declarations(lua_State *L)
         }
 }
 
-static void require(lua_State *L, const char *name)
-{
-        lua_getglobal(L, "require");
-        lua_pushstring(L, name);
-        lua_call(L, 1, 1);
-}
-
 int luaopen_mail(lua_State *L)
 {
         lua_newtable(L);
@@ -422,14 +417,14 @@ int luaopen_mail(lua_State *L)
         lua_setmetatable(L, -2);
         lua_pushvalue(L, -1);
         lua_setglobal(L, "mail");
-        require(L, "mail.match");
+        sandbox_require(L, "mail.match");
         lua_getfield(L, -1, "any");
         lua_setfield(L, -3, "any");
         lua_getfield(L, -1, "none");
         lua_setfield(L, -3, "none");
-        require(L, "mail.csv");
+        sandbox_require(L, "mail.csv");
         lua_setglobal(L, "csv");
-        require(L, "mail.rules");
+        sandbox_require(L, "mail.rules");
         lua_pushcfunction(L, set_rule);
         lua_setfield(L, -2, "set_rule");
         lua_pushcfunction(L, stopped);

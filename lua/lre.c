@@ -10,6 +10,7 @@
 enum {
         CACHE_MAX = 200,           /* compiled patterns kept for re.match(s, "pattern"); a script has dozens */
         PATTERN_MAX = 64 * 1024,   /* a pattern is written by a person, or made from a list of words */
+        COMPILED_MAX = 16 << 20,   /* bytes of all compiled patterns that are held: Lua's own count does not see them */
         MATCH_LIMIT = 1000000,     /* steps from one starting point: about 30 ms; an honest match takes thousands */
         TIME_LIMIT = 1000,         /* ms from all starting points together */
         WINDOW = 32,               /* starting points tried before the clock is looked at */
@@ -24,6 +25,7 @@ enum {
 struct regex {
         pcre2_code *code;
         pcre2_match_data *data;
+        size_t size;               /* of both, roughly */
         bool whole;                /* \\G means the first starting point: no windows */
 };
 
@@ -34,6 +36,7 @@ struct setup {
 };
 
 static const char key_cache, key_setup;
+static size_t compiled; /* bytes */
 
 static struct setup *setup_of(lua_State *L)
 {
@@ -58,6 +61,7 @@ static int regex_gc(lua_State *L)
         struct regex *r = luaL_checkudata(L, 1, FACE_RE);
         pcre2_match_data_free(r->data);
         pcre2_code_free(r->code);
+        compiled -= r->size;
         *r = (struct regex){ 0 };
         return 0;
 }
@@ -68,6 +72,30 @@ static int pattern_error(lua_State *L, struct str pattern, int code, size_t at)
         pcre2_get_error_message(code, text, sizeof text);
         return luaL_error(L, "the pattern \"%s\" is wrong at character %d: %s", lua_pushlstring(L, pattern.p, pattern.n < 200 ? pattern.n : 200),
                           (int)at + 1, (char *)text);
+}
+
+static void forget_cached(lua_State *L)
+{
+        lua_newtable(L);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &key_cache);
+}
+
+/* The collector is told of what it does not see; where too much is held it takes what nobody needs, the cache with it. */
+static void count_size(lua_State *L, struct regex *r)
+{
+        size_t code = 0, jit = 0;
+
+        pcre2_pattern_info(r->code, PCRE2_INFO_SIZE, &code);
+        pcre2_pattern_info(r->code, PCRE2_INFO_JITSIZE, &jit);
+        r->size = code + jit + 512;
+        compiled += r->size;
+        lua_gc(L, LUA_GCSTEP, (int)(r->size / 1024 + 1));
+        if (compiled <= COMPILED_MAX)
+                return;
+        forget_cached(L);
+        lua_gc(L, LUA_GCCOLLECT);
+        if (compiled > COMPILED_MAX)
+                luaL_error(L, "all the patterns that are held take more than %d MiB, compiled", COMPILED_MAX >> 20);
 }
 
 /* Text from mail is UTF-8, and where it is not, the valid stretches are searched. Without the JIT (its memory refused) the interpreter does it. */
@@ -93,6 +121,7 @@ static struct regex *compile(lua_State *L, struct str pattern)
                 luaL_error(L, "out of memory");
         r->whole = str_find_str(pattern, STR("\\G")) < pattern.n;
         pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE);
+        count_size(L, r);
         return r;
 }
 
@@ -117,9 +146,8 @@ static struct regex *to_regex(lua_State *L, int idx)
         lua_pop(L, 1);
         if (count >= CACHE_MAX) {
                 lua_pop(L, 1);
-                lua_newtable(L);
-                lua_pushvalue(L, -1);
-                lua_rawsetp(L, LUA_REGISTRYINDEX, &key_cache);
+                forget_cached(L);
+                lua_rawgetp(L, LUA_REGISTRYINDEX, &key_cache);
                 count = 0;
         }
         r = compile(L, face_check_str(L, idx));

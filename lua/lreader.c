@@ -12,7 +12,11 @@ enum {
         READ_DEFAULT = 64 * 1024,
         READ_MAX = 1024 * 1024,   /* one read: big bytes don't travel into Lua */
         BLOCK = 16 * 1024,
+        OPEN_MAX = 256,           /* readers at once; each has a block of its own, which Lua does not see */
+        OPEN_KIB = 80,            /* so the collector is told */
 };
+
+static unsigned open_n;
 
 /* User value 1: the message's box, so that it outlives us. */
 struct reader_box {
@@ -29,8 +33,10 @@ static void reader_release(struct reader_box *b)
 {
         bool bad;
         struct buf rest = BUF_INIT;
-        if (b->reader)
+        if (b->reader) {
                 reader_close(b->reader);
+                open_n--;
+        }
         if (b->charset)
                 charset_end(b->charset, &rest, &bad);
         buf_free(&rest);
@@ -53,11 +59,25 @@ void readers_close(struct message_box *b)
                 reader_release(b->readers);
 }
 
+/* Those that nobody holds any more are closed first. */
+static void make_room(lua_State *L)
+{
+        if (open_n < OPEN_MAX)
+                lua_gc(L, LUA_GCSTEP, OPEN_KIB);
+        else
+                lua_gc(L, LUA_GCCOLLECT);
+        if (open_n >= OPEN_MAX)
+                luaL_error(L, "more than %d readers are open at once (close those that you have read: r:close())", OPEN_MAX);
+}
+
 /* An open reader of the message or part at 1 on top of the stack, or false with e. */
 static bool reader_push(lua_State *L, struct reader_box **out, struct err *e)
 {
         struct part *p = face_check_part(L, 1, NULL);
-        struct reader_box *b = lua_newuserdatauv(L, sizeof *b, 1);
+        struct reader_box *b;
+
+        make_room(L);
+        b = lua_newuserdatauv(L, sizeof *b, 1);
         memset(b, 0, sizeof *b);
         luaL_setmetatable(L, FACE_READER);
         b->of = message_box_push(L, 1);
@@ -67,6 +87,7 @@ static bool reader_push(lua_State *L, struct reader_box **out, struct err *e)
                 b->next->prev = b;
         b->of->readers = b;
         b->reader = part_open(p, e);
+        open_n += b->reader != NULL;
         *out = b;
         return b->reader != NULL;
 }
@@ -142,6 +163,7 @@ static bool text_fill(struct reader_box *b, struct err *e)
                 ok = text_add(b, str_make(block, (size_t)n));
         } else {
                 reader_close(b->reader);
+                open_n--;
                 b->reader = NULL;
                 if (b->charset)
                         ok = charset_end(b->charset, &b->text, &bad);

@@ -3,14 +3,63 @@
  * Left out: bytecode, C modules, debug (but traceback), the parts of os and io that change something. This keeps accidents small; it is no
  * wall against the script's author. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/mem.h"
 #include "core/sys.h"
 #include "lua/state.h"
+
+static const struct {
+        const char *name;
+        unsigned bit;
+} allows[] = {
+        { "io", ENGINE_ALLOW_IO }, { "os", ENGINE_ALLOW_OS }, { "bytecode", ENGINE_ALLOW_BYTECODE }, { "modules", ENGINE_ALLOW_MODULES },
+};
+enum { ALLOWS = sizeof allows / sizeof *allows };
+
+unsigned engine_allow_word(struct str word)
+{
+        for (size_t i = 0; i < ALLOWS; i++)
+                if (str_eq(word, str_of(allows[i].name)))
+                        return allows[i].bit;
+        return 0;
+}
+
+void engine_allow_words(unsigned allow, char *out, size_t n)
+{
+        size_t at = 0;
+
+        out[0] = '\0';
+        for (size_t i = 0; i < ALLOWS && at < n; i++)
+                if (allow & allows[i].bit)
+                        at += (size_t)snprintf(out + at, n - at, "%s%s", at ? ", " : "", allows[i].name);
+}
+
+/* Not a FIFO, which would be waited for, nor a device without end. */
+char *sandbox_read(const char *path, size_t *n, struct err *e)
+{
+        int fd = sys_open(path, O_RDONLY | O_NONBLOCK, 0, e);
+        struct stat st;
+        char *text;
+
+        if (fd < 0)
+                return NULL;
+        if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+                err_set(e, ERR_ABSENT, "%s is no regular file", path);
+                close(fd);
+                return NULL;
+        }
+        text = sys_read_file(fd, SCRIPT_BYTES_MAX, n, e);
+        close(fd);
+        if (!text)
+                err_in(e, "%s", path);
+        return text;
+}
 
 bool sandbox_compile(lua_State *L, struct str text, const char *chunk)
 {
@@ -35,6 +84,47 @@ static int load_text(lua_State *L)
         lua_insert(L, 1);
         lua_call(L, n < 3 ? 3 : n, LUA_MULTRET);
         return lua_gettop(L);
+}
+
+/* Closed doors: what is asked for most gets a sentence of its own, the rest is nil. */
+
+static int refuse(lua_State *L)
+{
+        return luaL_error(L, "%s", lua_tostring(L, lua_upvalueindex(1)));
+}
+
+static void close_door(lua_State *L, const char *table, const char *name, const char *why)
+{
+        if (table)
+                lua_getglobal(L, table);
+        else
+                lua_pushglobaltable(L);
+        lua_pushstring(L, why);
+        lua_pushcclosure(L, refuse, 1);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -3, name);
+        luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE); /* mail.closed: for `check`, which says it before anything runs */
+        luaL_getsubtable(L, -1, "mail.closed");
+        lua_rotate(L, -3, -1);
+        lua_pushstring(L, why);
+        lua_rawset(L, -3);
+        lua_pop(L, 3);
+}
+
+/* A script that stops the collector, or makes it lazy, would only meet its limit of memory earlier; and the next message with it. */
+static int collect(lua_State *L)
+{
+        static const char *const possible[] = { "collect", "count", "isrunning", "step", NULL };
+        const char *what = luaL_optstring(L, 1, "collect");
+
+        for (size_t i = 0; possible[i]; i++)
+                if (strcmp(what, possible[i]) == 0) {
+                        lua_pushvalue(L, lua_upvalueindex(1));
+                        lua_insert(L, 1);
+                        lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+                        return lua_gettop(L);
+                }
+        return luaL_error(L, "collectgarbage: '%s' is not for scripts; possible are collect, step, count and isrunning", what);
 }
 
 /* os */
@@ -72,6 +162,14 @@ static int os_date(lua_State *L)
 
 /* io: reading files, named from the script's directory. */
 
+/* A FIFO or a terminal would keep the whole run waiting for someone to write. */
+static bool is_odd(const char *path)
+{
+        struct stat st;
+
+        return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+}
+
 static int io_open(lua_State *L)
 {
         struct str name = face_check_str(L, 1);
@@ -81,7 +179,11 @@ static int io_open(lua_State *L)
                 return luaL_error(L, "io.open: files are only read here, not opened with \"%s\" (the run may say --allow io)", mode);
         lua_settop(L, 2);
         lua_pushvalue(L, lua_upvalueindex(1));
-        state_path(L, name);
+        if (is_odd(state_path(L, name))) {
+                lua_pushnil(L);
+                lua_pushfstring(L, "%s: no regular file (with --allow io others are opened, too)", lua_tostring(L, -2));
+                return 2;
+        }
         lua_pushstring(L, mode);
         lua_call(L, 2, LUA_MULTRET);
         return lua_gettop(L) - 2;
@@ -91,7 +193,8 @@ static int io_lines(lua_State *L)
 {
         struct str name = face_check_str(L, 1);
 
-        state_path(L, name);
+        if (is_odd(state_path(L, name)))
+                return luaL_error(L, "%s: no regular file (with --allow io others are opened, too)", lua_tostring(L, -1));
         lua_replace(L, 1);
         lua_pushvalue(L, lua_upvalueindex(1));
         lua_insert(L, 1);
@@ -113,6 +216,46 @@ static bool good_module_name(struct str name)
         return true;
 }
 
+/* The library's modules have globals of their own: what a script does to print, pairs or string does not reach them. */
+#define OWN_GLOBALS "mailmill.globals"
+
+/* A copy of the table on top, and of the tables in it as far as deep says. */
+static void push_copy(lua_State *L, int deep)
+{
+        luaL_checkstack(L, 8, NULL);
+        lua_newtable(L);
+        for (lua_pushnil(L); lua_next(L, -3);) {
+                if (deep > 0 && lua_istable(L, -1) && !lua_rawequal(L, -1, -4) && !luaL_getmetafield(L, -1, "__index")) {
+                        push_copy(L, deep - 1);
+                        lua_remove(L, -2);
+                }
+                lua_pushvalue(L, -2);
+                lua_insert(L, -2);
+                lua_rawset(L, -4);
+        }
+}
+
+static void keep_globals(lua_State *L)
+{
+        lua_pushglobaltable(L);
+        push_copy(L, 1);
+        lua_createtable(L, 0, 1); /* what comes later (mail, log, json) is found in _G */
+        lua_pushglobaltable(L);
+        lua_setfield(L, -2, "__index");
+        lua_setmetatable(L, -2);
+        lua_setfield(L, LUA_REGISTRYINDEX, OWN_GLOBALS);
+        lua_pop(L, 1);
+        lua_getglobal(L, "require");
+        lua_setfield(L, LUA_REGISTRYINDEX, "mailmill.require");
+}
+
+void sandbox_require(lua_State *L, const char *name)
+{
+        lua_getfield(L, LUA_REGISTRYINDEX, "mailmill.require");
+        lua_pushstring(L, name);
+        lua_call(L, 1, 1);
+}
+
 static bool load_embedded(lua_State *L, struct str name)
 {
         struct str bare = str_starts(name, STR("mail.")) ? str_from(name, 5) : name;
@@ -124,6 +267,8 @@ static bool load_embedded(lua_State *L, struct str name)
                 if (!sandbox_compile(L, str_make(m->text, m->n), lua_pushfstring(L, "=(mail.%s)", m->name)))
                         lua_error(L);
                 lua_remove(L, -2);
+                lua_getfield(L, LUA_REGISTRYINDEX, OWN_GLOBALS);
+                lua_setupvalue(L, -2, 1);
                 return true;
         }
         return false;
@@ -138,22 +283,19 @@ static bool load_beside(lua_State *L, struct str name)
         size_t n;
         struct err e;
         bool ok;
-        int fd;
 
         lua_pushlstring(L, name.p, name.n);
         luaL_gsub(L, lua_tostring(L, -1), ".", "/");
         lua_pushfstring(L, "%s.lua", lua_tostring(L, -1));
         path = state_path(L, face_check_str(L, -1));
         chunk = lua_pushfstring(L, "@%s", path); /* before there is anything to free */
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0) {
+        if (access(path, R_OK) != 0) {
                 lua_pop(L, 5);
                 return false;
         }
-        text = sys_read_file(fd, SCRIPT_BYTES_MAX, &n, &e);
-        close(fd);
+        text = sandbox_read(path, &n, &e);
         if (!text)
-                luaL_error(L, "module %s: %s", path, e.text);
+                luaL_error(L, "module %s", e.text);
         digest_add(en->texts, text, n);
         ok = sandbox_compile(L, str_make(text, n), chunk);
         mem_free(text);
@@ -191,6 +333,17 @@ static const char *canonical(lua_State *L, struct str name)
         return lua_tostring(L, -1);
 }
 
+/* With --allow modules: where Lua itself would look, C modules too. */
+static int elsewhere(lua_State *L, const char *key)
+{
+        if (lua_isnil(L, lua_upvalueindex(1)))
+                return luaL_error(L, "module '%s' is neither beside the script nor in the library (C modules and those of the system: --allow modules)", key);
+        lua_pushvalue(L, lua_upvalueindex(1));
+        lua_pushstring(L, key);
+        lua_call(L, 1, 1);
+        return 1;
+}
+
 static int require_module(lua_State *L)
 {
         struct str name = face_check_str(L, 1);
@@ -206,7 +359,7 @@ static int require_module(lua_State *L)
                 return 1;
         lua_pop(L, 1);
         if (!preloaded(L, key) && !(str_starts(name, STR("mail.")) && load_embedded(L, name)) && !load_beside(L, name) && !load_embedded(L, name))
-                return luaL_error(L, "module '%s' is neither beside the script nor in the library", key);
+                return elsewhere(L, key);
         lua_pushstring(L, key);
         lua_call(L, 1, 1);
         if (lua_isnil(L, -1)) {
@@ -250,22 +403,81 @@ static void wrap(lua_State *L, const char *table, const char *name, lua_CFunctio
         lua_pop(L, 1);
 }
 
-static void drop(lua_State *L, const char *name)
+/* package.loaded = a window on the real one, so that package.loaded["mine"] = nil works; what the library stands on stays. */
+static int set_loaded(lua_State *L)
 {
-        lua_pushnil(L);
-        lua_setglobal(L, name);
+        static const char *const own[] = { "mail.", "_G", "string", "table", "math", "os", "io", "debug", "coroutine", "utf8" };
+
+        for (size_t i = 0; lua_type(L, 2) == LUA_TSTRING && i < sizeof own / sizeof *own; i++)
+                if (i ? str_eq(face_check_str(L, 2), str_of(own[i])) : str_starts(face_check_str(L, 2), str_of(own[i])))
+                        return luaL_error(L, "package.loaded: '%s' is the library's own", lua_tostring(L, 2));
+        lua_settop(L, 3);
+        lua_rawset(L, lua_upvalueindex(1));
+        return 0;
 }
 
-static void open_package(lua_State *L)
+static int next_loaded(lua_State *L)
 {
-        lua_createtable(L, 0, 2);
+        lua_settop(L, 2);
+        return lua_next(L, lua_upvalueindex(1)) ? 2 : 0;
+}
+
+static int pairs_loaded(lua_State *L)
+{
+        lua_pushvalue(L, lua_upvalueindex(1));
+        lua_pushcclosure(L, next_loaded, 1);
+        return 1;
+}
+
+static void push_loaded(lua_State *L)
+{
+        static const luaL_Reg meta[] = { { "__newindex", set_loaded }, { "__pairs", pairs_loaded }, { NULL, NULL } };
+
+        lua_newtable(L);
+        lua_createtable(L, 0, 4);
         luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-        lua_pushnil(L);
-        lua_setfield(L, -2, "package");
-        lua_setfield(L, -2, "loaded");
-        lua_setglobal(L, "package");
-        lua_pushcfunction(L, require_module);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -3, "__index");
+        luaL_setfuncs(L, meta, 1);
+        lua_pushboolean(L, 0);
+        lua_setfield(L, -2, "__metatable");
+        lua_setmetatable(L, -2);
+}
+
+static void open_package(lua_State *L, bool modules)
+{
+        lua_getglobal(L, "require");
+        if (!modules) {
+                lua_pop(L, 1);
+                lua_pushnil(L);
+                luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+                lua_pushnil(L);
+                lua_setfield(L, -2, "package");
+                lua_pop(L, 1);
+                lua_createtable(L, 0, 2);
+                push_loaded(L);
+                lua_setfield(L, -2, "loaded");
+                lua_setglobal(L, "package");
+                close_door(L, "package", "loadlib", "package.loadlib: no C modules here, unless the run says --allow modules");
+        }
+        lua_pushcclosure(L, require_module, 1);
         lua_setglobal(L, "require");
+}
+
+static void close_doors(lua_State *L, unsigned allow)
+{
+        if (!(allow & ENGINE_ALLOW_OS)) {
+                close_door(L, "os", "execute", "os.execute: no commands here; m:run_after{…} and part:pipe{…} run them, or the run may say --allow os");
+                close_door(L, "os", "remove", "os.remove: a script removes no files, unless the run says --allow os");
+                close_door(L, "os", "rename", "os.rename: a script renames no files, unless the run says --allow os");
+        }
+        if (!(allow & ENGINE_ALLOW_IO))
+                close_door(L, "io", "popen", "io.popen: no commands here; part:pipe{…} runs one, or the run may say --allow io");
+        if (!(allow & ENGINE_ALLOW_BYTECODE))
+                close_door(L, "string", "dump", "string.dump: no bytecode here, unless the run says --allow bytecode");
+        close_door(L, "os", "exit", "os.exit: a script does not end the run; error(…) holds its message, m:stop() ends its rules");
+        close_door(L, NULL, "dofile", "dofile: only require reads code here, from beside the script");
+        close_door(L, NULL, "loadfile", "loadfile: only require reads code here, from beside the script");
 }
 
 int luaopen_sandbox(lua_State *L)
@@ -285,12 +497,11 @@ int luaopen_sandbox(lua_State *L)
                 keep_only(L, "io", io_names);
         }
         keep_only(L, "debug", debug_names);
-        wrap(L, NULL, "load", load_text);
-        drop(L, "loadfile");
-        drop(L, "dofile");
-        lua_getglobal(L, "string");
-        lua_pushnil(L);
-        lua_setfield(L, -2, "dump");
-        open_package(L);
+        wrap(L, NULL, "collectgarbage", collect);
+        if (!(allow & ENGINE_ALLOW_BYTECODE))
+                wrap(L, NULL, "load", load_text);
+        close_doors(L, allow);
+        open_package(L, allow & ENGINE_ALLOW_MODULES);
+        keep_globals(L);
         return 0;
 }

@@ -17,6 +17,7 @@ int luaopen_text(lua_State *L);   /* what every string answers */
 int luaopen_re(lua_State *L);     /* the table `re`: callable, re.match */
 int luaopen_json(lua_State *L);   /* the table `json` */
 int luaopen_log(lua_State *L);    /* the table `log`; sets the global print */
+void log_end(void);               /* says how many lines were dropped since the last that was written */
 int luaopen_match(lua_State *L);  /* mail.primitives: what mail/match.lua is written with */
 
 /* The rule whose action is about to run for the current plan: its name at idx, or nil. Forgotten when the message closes. */

@@ -33,7 +33,7 @@ static const struct option {
         { "send", 0, OPT_FLAG, offsetof(struct options, send), "run", "", "forwards and commands leave at once, whatever the flood guard says" },
         { "root", 0, OPT_TEXT, offsetof(struct options, root), "run", "DIR", "everything delivered and saved lies below DIR, whatever mail.root says" },
         { "state", 0, OPT_TEXT, offsetof(struct options, state), "run outbox state", "DIR", "where marks, outbox and spool lie ($XDG_STATE_HOME/mailmill)" },
-        { "allow", 0, OPT_ALLOW, 0, "run check outbox state", "io|os", "give scripts Lua's whole io or os library" },
+        { "allow", 0, OPT_ALLOW, 0, "run check outbox state", "io|os|bytecode|modules", "give scripts what is kept from them: Lua's whole io or os library, bytecode, C modules; may be given again" },
         { "verbose", 'v', OPT_FLAG, offsetof(struct options, verbose), "*", "", "say more: log.info, what each message did" },
         { "quiet", 'q', OPT_FLAG, offsetof(struct options, quiet), "*", "", "no progress and no summary; errors alone" },
         { "help", 'h', OPT_FLAG, offsetof(struct options, help), "*", "", "this text, or that of the command or script named" },
@@ -104,12 +104,13 @@ static bool unknown(struct str name, const struct command *c, struct err *e)
 
 static bool allow(struct options *o, struct str what, struct err *e)
 {
-        if (str_eq(what, STR("io")))
-                o->allow |= ENGINE_ALLOW_IO;
-        else if (str_eq(what, STR("os")))
-                o->allow |= ENGINE_ALLOW_OS;
-        else
-                return err_set(e, ERR_USAGE, "--allow '%.*s': possible are io and os", STR_FMT(what));
+        unsigned bit = engine_allow_word(what);
+        char words[64];
+
+        engine_allow_words(~0u, words, sizeof words);
+        if (!bit)
+                return err_set(e, ERR_USAGE, "--allow '%.*s': possible are %s", STR_FMT(what), words);
+        o->allow |= bit;
         return true;
 }
 

@@ -91,6 +91,9 @@ void state_log_lines(enum log_level level, struct str text);
 
 /* lsandbox.c: Lua's libraries, without what a script has no use for; require. */
 int luaopen_sandbox(lua_State *L);
+/* A script's text: a regular file of at most 4 MiB. mem_free it. */
+char *sandbox_read(const char *path, size_t *n, struct err *e) MUST_CHECK;
+void sandbox_require(lua_State *L, const char *name); /* pushes a module of the library, whatever the script has made of its globals */
 bool sandbox_compile(lua_State *L, struct str text, const char *chunk); /* compiles text only; pushes the function or the message */
 
 /* lmail.c, lsecret.c, leffects.c, lforward.c, lpipe.c, lstore.c */

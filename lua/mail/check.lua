@@ -9,6 +9,7 @@ local prim = require "mail.primitives"
 local match = require "mail.match"
 local api = require "mail.api"
 local tokens_of = require "mail.tokens"
+local closed = require "mail.closed" -- functions that only raise, and with which words
 
 local check = {}
 local UNITS_MAX, PROBLEMS_MAX = 100, 200
@@ -100,6 +101,10 @@ function Checker:global_member(path, name, line)
   local table = self.shared.globals[path]
   if type(table) ~= "table" then return UNKNOWN end
   local ok, found = pcall(function() return table[name] end)
+  if ok and closed[found] then
+    local list = self.shared.doubts
+    list[#list + 1] = { checker = self, path = path, name = name, line = line, closed = closed[found] }
+  end
   if ok and found ~= nil then return { path = path .. "." .. name } end
   local names = {}
   for key in pairs(table) do
@@ -549,9 +554,9 @@ local function beside(shared, unit, name)
   if shared.seen[path] or #shared.units >= UNITS_MAX then return end
   shared.seen[path] = true
   local file = io.open(path, "rb")
-  if not file then return end
-  shared.units[#shared.units + 1] = { name = path, text = file:read("a") or "", dir = unit.dir }
-  file:close()
+  local text = file and file:read("a") -- nil: a directory; a FIFO is not opened
+  if file then file:close() end
+  if text then shared.units[#shared.units + 1] = { name = path, text = text, dir = unit.dir } end
 end
 
 -- What Lua has and a script has not.
@@ -567,10 +572,15 @@ local function check_globals(shared)
   for _, read in ipairs(shared.reads) do
     if shared.globals[read.name] == nil and not shared.sets[read.name] and not shared.free then
       read.checker:complain(read.line, "global '%s' is read but never set%s", read.name, nearest(read.name, names))
+    elseif closed[shared.globals[read.name]] and not shared.sets[read.name] and not shared.free then
+      read.checker:complain(read.line, "%s", closed[shared.globals[read.name]])
     end
   end
   for _, d in ipairs(shared.doubts) do
-    if not shared.sets[d.path] and not shared.extended[d.path .. "." .. d.name] and not shared.free then
+    local own = shared.sets[d.path] or shared.extended[d.path .. "." .. d.name] or shared.free
+    if d.closed and not own then
+      d.checker:complain(d.line, "%s", d.closed)
+    elseif not own then
       local given = (d.path == "os" and left_out.os[d.name]) or (d.path == "io" and left_out.io[d.name])
       d.checker:complain(d.line, "unknown %s '%s' of %s%s", d.what, d.name, d.words,
         given and (" (a script has it with --allow %s)"):format(d.path) or nearest(d.name, d.names))

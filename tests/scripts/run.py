@@ -63,7 +63,7 @@ def bad_options(c):
         (["--limit", "x", "s.lua"], ["--limit", "not a number"]),
         (["--limit"], ["--limit needs a value"]),
         (["--json=yes"], ["--json takes no value"]),
-        (["--allow", "net", "s.lua"], ["possible are io and os"]),
+        (["--allow", "net", "s.lua"], ["possible are io, os, bytecode, modules"]),
         (["-x"], ["unknown option -x"]),
         (["-e"], ["-e needs the code"]),
         (["-e", "print(1)"], ["there is no source"]),

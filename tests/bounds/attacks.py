@@ -1,0 +1,88 @@
+"""Scripts that mean no good: (name, what the handler does with the second of four messages[, what stands before the handler]).
+
+L01 has those that the design began with; RE and the rest attack what is mailmill's own. Each must end within three times its CPU limit."""
+
+L01 = [
+    ("endless loop", "while true do end"),
+    ("endless loop in pcall, retried for ever", "while true do pcall(function() while true do end end) end"),
+    ("endless loop in a coroutine", "coroutine.wrap(function() while true do end end)()"),
+    ("pcall in many coroutines", "while true do coroutine.wrap(function() pcall(function() while true do end end) end)() end"),
+    ("many short coroutines", "while true do coroutine.wrap(function() return 1 end)() end"),
+    ("xpcall whose handler loops", "xpcall(error, function() while true do end end, 'x')"),
+    ("error in an error handler that loops",
+     "local function h(e) while true do xpcall(error, function() error(e) end, 'y') end end xpcall(error, h, 'x')"),
+    ("__gc that loops", "setmetatable({}, { __gc = function() while true do end end }) collectgarbage()"),
+    ("__gc chain that resurrects",
+     "local mt = {} mt.__gc = function(o) for i = 1, 1e4 do end kept = setmetatable({ o }, mt) kept = nil end\n"
+     "setmetatable({}, mt) while true do collectgarbage() end"),
+    ("__close that loops, on error", "local x <close> = setmetatable({}, { __close = function() while true do end end }) error 'x'"),
+    ("__close that loops, on normal exit", "local x <close> = setmetatable({}, { __close = function() while true do end end })"),
+    ("string.find with nested a-", "string.find(('a'):rep(3000), ('a-'):rep(20) .. 'b')"),
+    ("string.find with .-.-.-.-b", "string.find(('a'):rep(3000), '.-.-.-.-b')"),
+    ("gsub with %b() over 400,000 parentheses", "string.gsub(('('):rep(400000), '%b()', '')"),
+    ("string.rep of 10 GB", "string.rep('x', 10000000000)"),
+    ("string.rep of just under the cap", "local s = string.rep('x', (64 << 20) - 1) m:header(s)"),
+    ("doubling a string", "local s = 'x' while true do s = s .. s end"),
+    ("growing a table", "local t = {} while true do t[#t + 1] = {} end"),
+    ("growing a table, caught and retried", "while true do pcall(function() local t = {} while true do t[#t + 1] = {} end end) end"),
+    ("a flood of coroutines", "local t = {} while true do t[#t + 1] = coroutine.create(function() end) coroutine.resume(t[#t]) end"),
+    ("deep recursion", "local function f() return 1 + f() end f()"),
+    ("deep recursion through pcall", "local function f() pcall(f) pcall(f) end f() while true do f() end"),
+    ("deep recursion through __index", "local t = {} setmetatable(t, { __index = function(s, k) return s[k + 1] end }) return t[1]"),
+    ("source of 100,000 nested parentheses", "assert(load('return ' .. ('('):rep(100000) .. '1' .. (')'):rep(100000)))"),
+    ("a table constructor of 2,000,000 entries",
+     "local n = 0 assert(load(function() n = n + 1 return n == 1 and 'return {' or n < 2001 and ('1,'):rep(1000) or n == 2001 and '}' or nil end))\n"
+     "local t = load('return {' .. ('{},'):rep(2000000) .. '}')()"),
+    ("table.concat to a huge size", "local t, s = {}, ('x'):rep(1 << 20) for i = 1, 1e4 do t[i] = s end return table.concat(t)"),
+    ("string.format to a huge size", "local s = ('x'):rep(10 << 20) return string.format(('%s'):rep(99), table.unpack((function() local t = {} for i = 1, 99 do t[i] = s end return t end)()))"),
+    ("table.unpack to a huge size", "local t = {} while true do pcall(table.unpack, t, 1, 1e6) table.unpack(t, 1, 1e7) end"),
+    ("table.sort with an inconsistent comparator",
+     "local t = {} for i = 1, 2e5 do t[i] = i end while true do pcall(table.sort, t, function() return true end) pcall(table.sort, t, function(a, b) return (a * 7919 + b) % 3 > 0 end) end"),
+    ("table.sort over long strings", "local t, s = {}, ('x'):rep(100000) for i = 1, 300 do t[i] = s .. i end while true do table.sort(t, function(a, b) return a .. '' > b .. '' end) table.sort(t) end"),
+    ("collectgarbage stop", "pcall(collectgarbage, 'stop') pcall(collectgarbage, 'setpause', 1e6) while true do local x = ('x'):rep(1000) .. math.random() end"),
+    ("a flood of utf8.len", "local s = ('\\u{20ac}'):rep(1 << 20) while true do utf8.len(s) end"),
+    ("load of bytecode", "assert(load('\\27Lua\\x54\\0\\x19\\x93\\r\\n\\x1a\\n', 'x', 'b'))"),
+]
+
+# What is mailmill's own, and what the list forgot.
+MORE = [
+    ("re, nested repetition on short texts, many times", "while true do pcall(re.match, ('a'):rep(40), '^(a+)+$b') pcall(re.match, ('a'):rep(1000), '(a|a)*b') end"),
+    ("re, many starting points of a long text", "while true do pcall(re.match, ('ab'):rep(200000), 'a.*b.*c.*d$x') end"),
+    ("re, deep recursion of a pattern", "while true do pcall(re.match, ('('):rep(1000), '(\\\\((?1)*\\\\))+x') end"),
+    ("re, a flood of large patterns", "local n, kept = 0, {} while true do n = n + 1 kept[n] = re('(a{1,200}){1,50}' .. n) end"),
+    ("re, a pattern that grows when compiled", "local n = 0 while true do n = n + 1 pcall(re, '((((a{1,99}){1,99}){1,9}){1,9}){1,9}' .. n) end"),
+    ("readers, a flood kept", "local t = {} while true do t[#t + 1] = m:reader() t[#t]:read(1) end"),
+    ("json, nested deep and long", "while true do pcall(json.decode, ('['):rep(1e5)) pcall(json.decode, '[' .. ('[1],'):rep(1e5) .. '1]') end"),
+    ("templates, many", "local n = 0 while true do n = n + 1 m.vars.x = 'v' .. n m:save('{vars.x}') end"),
+    ("headers of a copy, many", "local h = {} for i = 1, 1e6 do h['X-' .. i] = ('x'):rep(900) end m:deliver('A', { headers = h })"),
+    ("m.vars, many", "local n = 0 while true do n = n + 1 m.vars['k' .. n] = ('v'):rep(1000) .. n end"),
+    ("a store, many", "local s, n = mail.store 'x', 0 while true do n = n + 1 s['k' .. n] = ('v'):rep(1000) .. n end"),
+    ("os.date and tostring in a loop", "while true do os.date('%c', 1) tostring(1.5) end"),
+    ("gsub with a callback that yields nothing", "while true do (('x'):rep(1e6)):gsub('x', {}) end"),
+    ("gmatch over a pattern that never ends", "for _ in (('a'):rep(30000)):gmatch '(.-)(.-)(.-)b' do end"),
+    ("string.rep in a loop", "while true do ('x'):rep(30 << 20) end"),
+    ("table.move far", "while true do table.move({}, 1, 1e9, 2, {}) end"),
+    ("table.concat with a far end", "table.concat(setmetatable({}, { __index = function() return '' end }), '', 1, 1e12)"),
+    ("table.insert in the middle of a long one", "local t = {} for i = 1, 1e6 do t[i] = i end while true do table.insert(t, 1, 0) end"),
+    ("next over a table emptied", "local t = {} for i = 1, 2e6 do t[i] = 1 end for i = 1, 2e6 do t[i] = nil end while true do next(t) end"),
+    ("select with a long list", "local function f(...) for i = 1, 1e9 do select('#', ...) end end f(table.unpack({}, 1, 2e5))"),
+    ("string.pack to a huge size", "return string.pack('!16' .. ('i16'):rep(1e5) .. 'c2000000000', 1)"),
+    ("contains over a long text", "local s = ('a'):rep(1 << 20) while true do s:contains(('a'):rep(1 << 16) .. 'b') end"),
+    ("tostring that loops in the error", "error(setmetatable({}, { __tostring = function() while true do end end }))"),
+    ("error objects that are huge", "error(('x'):rep(20 << 20))"),
+    ("load in a loop", "while true do load(('x=1 '):rep(1e4)) end"),
+    ("print of much", "while true do io.stdout = nil log.info(('x'):rep(1e6)) end"),
+]
+
+# At the top of a script: nothing has been connected to, nothing is held; an error, and soon.
+LOADING = [
+    ("endless loop", "while true do end"),
+    ("endless loop in pcall", "while true do pcall(function() while true do end end) end"),
+    ("endless loop in a coroutine", "coroutine.wrap(function() while true do end end)()"),
+    ("growing a table", "local t = {} while true do t[#t + 1] = {} end"),
+    ("string.rep of 10 GB", "local s = string.rep('x', 10000000000)"),
+    ("string.find that takes for ever", "string.find(('a'):rep(3000), '.-.-.-.-b')"),
+    ("__gc that loops", "setmetatable({}, { __gc = function() while true do end end }) collectgarbage()"),
+    ("xpcall whose handler loops", "xpcall(error, function() while true do end end, 'x')"),
+    ("require of a module that loops", "require 'loops'"),
+]

@@ -1,0 +1,49 @@
+"""A POP3 server for a mailbox of a few messages, which remembers what was deleted."""
+import socketserver, threading
+
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = allow_reuse_address = True
+
+    def __init__(self, mails):
+        self.mails, self.deleted, self.sessions = dict(enumerate(mails, 1)), [], 0
+        super().__init__(("127.0.0.1", 0), Session)
+        self.port = self.server_address[1]
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+class Session(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.server.sessions += 1
+        mails, marked = self.server.mails, []
+        say = lambda text: self.wfile.write(text.encode() + b"\r\n")
+        body = lambda b: self.wfile.write(b"".join((b"." if l.startswith(b".") else b"") + l + b"\r\n" for l in b.split(b"\n")[:-1]) + b".\r\n")
+        say("+OK ready")
+        for line in self.rfile:
+            word, *rest = line.decode("latin-1").split()
+            word, n = word.upper(), int(rest[0]) if rest and rest[0].isdigit() else 0
+            if word == "CAPA":
+                say("+OK\r\nUSER\r\nUIDL\r\nTOP\r\nPIPELINING\r\n.")
+            elif word == "STAT":
+                say("+OK %d %d" % (len(mails), sum(map(len, mails.values()))))
+            elif word in ("LIST", "UIDL") and not n:
+                say("+OK\r\n" + "".join("%d %s\r\n" % (i, len(m) if word == "LIST" else "uid%d" % i) for i, m in mails.items()) + ".")
+            elif word == "RETR" and n in mails:
+                say("+OK")
+                body(mails[n])
+            elif word == "DELE":
+                marked.append(n)
+                say("+OK")
+            elif word == "QUIT":
+                self.server.deleted += marked
+                say("+OK bye")
+                return
+            else:
+                say("+OK" if word in ("USER", "PASS", "NOOP") else "-ERR")
