@@ -166,13 +166,13 @@ $(BUILD)/lua/test_face: tests/lua/test_face.c $(call obj,$(FACE)) $(BUILD)/libco
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(LIBS)
 
 PROGRAM := lua/main.c lua/cli.c lua/options.c lua/report.c $(wildcard lua/cmd_*.c)
-# The engine without the command line: tests/lua/test_engine.c runs scripts over sample mail, through run_all.
-$(BUILD)/lua/test_engine: tests/lua/test_engine.c $(call obj,$(filter-out $(PROGRAM),$(LUA))) $(BUILD)/embedded.o $(BUILD)/libcore.a
+# The engine without the command line: tests/lua/test_engine.c runs scripts over sample mail, through run_all; test_nomem.c without memory.
+$(BUILD)/lua/test_engine $(BUILD)/lua/test_nomem: $(BUILD)/lua/test_%: tests/lua/test_%.c $(call obj,$(filter-out $(PROGRAM),$(LUA))) $(BUILD)/embedded.o $(BUILD)/libcore.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(LIBS)
 
 .PHONY: lua-tests
-lua-tests: $(BUILD)/lua/test_face $(BUILD)/lua/test_engine
+lua-tests: $(BUILD)/lua/test_face $(BUILD)/lua/test_engine $(BUILD)/lua/test_nomem
 
 .PHONY: engine
 engine: $(BUILD)/lua/test_engine
@@ -204,6 +204,11 @@ FUZZ         := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fu
 $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_MAIN) $(BUILD)/libcore.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) $(LDFLAGS) $(FUZZ_LINK) -o $@ $(filter %.c %.a,$^) $(LIBS)
+
+# The one that runs scripts needs the engine, too.
+$(BUILD)/fuzz/script: tests/fuzz/fuzz_script.c $(FUZZ_MAIN) $(call obj,$(filter-out $(PROGRAM),$(LUA))) $(BUILD)/embedded.o $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) $(LDFLAGS) $(FUZZ_LINK) -o $@ $(filter %.c %.o %.a,$^) $(LIBS)
 
 .PHONY: fuzz fuzz-programs setup-fuzz
 $(FUZZ:%=$(BUILD)/fuzz/%): tests/fuzz/fuzz.h

@@ -1,5 +1,6 @@
 #include "core/mem.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,11 +12,25 @@
 static atomic_size_t made;
 static atomic_size_t fail_at; /* 0: never */
 
+static size_t fail_many = SIZE_MAX;
+static pthread_t fail_whose;
+static bool fail_here; /* only those of that thread */
+
+static bool counted_and_refused(size_t limit)
+{
+        size_t n;
+
+        if (fail_here && !pthread_equal(pthread_self(), fail_whose))
+                return false;
+        n = atomic_fetch_add_explicit(&made, 1, memory_order_relaxed) + 1;
+        return n >= limit && n - limit < fail_many;
+}
+
 static bool refused(void)
 {
         size_t limit = atomic_load_explicit(&fail_at, memory_order_relaxed);
 
-        return limit != 0 && atomic_fetch_add_explicit(&made, 1, memory_order_relaxed) + 1 >= limit;
+        return limit != 0 && counted_and_refused(limit);
 }
 
 /* malloc(0) may answer NULL, which would read as a failure. */
@@ -69,8 +84,20 @@ void mem_wipe(void *p, size_t n)
                 explicit_bzero(p, n);
 }
 
+size_t mem_fail_here(size_t n, size_t many)
+{
+        atomic_store(&fail_at, 0);
+        fail_many = many;
+        fail_whose = pthread_self();
+        fail_here = true;
+        atomic_store(&fail_at, n);
+        return atomic_exchange(&made, 0);
+}
+
 size_t mem_fail_at(size_t n)
 {
+        fail_many = SIZE_MAX;
+        fail_here = false;
         atomic_store(&fail_at, n);
         return atomic_exchange(&made, 0);
 }

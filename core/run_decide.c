@@ -146,13 +146,14 @@ static void dry_decided(struct run *r, struct job *j)
         job_settled(r, j);
 }
 
-/* The script may have decided on what could not be read. An archive's bytes cannot be kept either: it counts as not done. */
+/* The script may have decided on what could not be read. An archive's bytes cannot be kept either: it counts as not done. Without memory they can:
+ * it is held. */
 static bool unreadable(struct run *r, struct job *j)
 {
         const struct err *trouble = message_trouble(j->message);
         char name[512];
 
-        if (trouble->code == ERR_NONE || !j->source->archive || j->source == j->lane->spool)
+        if (trouble->code == ERR_NONE || trouble->code == ERR_NOMEM || !j->source->archive || j->source == j->lane->spool)
                 return false;
         log_error("%.*s: %s: nothing was done for it", STR_FMT(job_name(r, j, name, sizeof name)), trouble->text);
         job_over(r, j, OUTCOME_UNDONE);

@@ -198,7 +198,7 @@ static int describe(lua_State *L)
                 lua_settop(L, 2);
         text = luaL_tolstring(L, -1, &n);
         hint(text, more, sizeof more);
-        err_set(f->e, ERR_SCRIPT, "%.*s%s", STR_FMT(str_first(str_make(text, n), 700)), more);
+        err_set(f->e, ERR_SCRIPT, "%.*s%s", STR_FMT(n ? str_first(str_make(text, n), 700) : STR("error() was called with an empty text")), more);
         recognise_machine(L, str_make(text, n), f->e);
         luaL_traceback(L, co, NULL, 0);
         text = lua_tolstring(L, -1, &n);
