@@ -151,6 +151,7 @@ help:
 	@echo 'make check-all the tests and, in full, the harnesses of which they run a sample; make crash: kills and errors at every system call'
 	@echo 'make check     the tests, nothing installed before'
 	@echo 'make unit-NAME one unit test; make lint: the rules of the house; make bench: figures against peers'
+	@echo 'make bounding  what bounding a script costs it'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS), or one: NAME=message'
 	@echo 'make install   PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo 'CC=clang, SANITIZE=address,undefined or thread, BUILD=dir choose the build'
@@ -170,6 +171,15 @@ PROGRAM := lua/main.c lua/cli.c lua/options.c lua/report.c $(wildcard lua/cmd_*.
 $(BUILD)/lua/test_engine $(BUILD)/lua/test_nomem: $(BUILD)/lua/test_%: tests/lua/test_%.c $(call obj,$(filter-out $(PROGRAM),$(LUA))) $(BUILD)/embedded.o $(BUILD)/libcore.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(LIBS)
+
+# What bounding a script costs.
+$(BUILD)/bench/bounding: tests/bench/bounding.c $(call obj,$(filter-out $(PROGRAM),$(LUA))) $(BUILD)/embedded.o $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(PKGFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(LIBS)
+
+.PHONY: bounding
+bounding: $(BUILD)/bench/bounding
+	@$<
 
 .PHONY: lua-tests
 lua-tests: $(BUILD)/lua/test_face $(BUILD)/lua/test_engine $(BUILD)/lua/test_nomem

@@ -193,3 +193,9 @@ size_t arena_used(const struct arena *a)
 {
         return a->used;
 }
+
+void arena_allow(struct arena *a, size_t more)
+{
+        if (a->max)
+                a->max += more;
+}

@@ -12,6 +12,7 @@ struct arena *arena_new(size_t max) MUST_CHECK;
 /* The same with room for the bytes that it will probably need, taken at once. */
 struct arena *arena_new_of(size_t max, size_t expected) MUST_CHECK;
 void arena_free(struct arena *a);
+void arena_allow(struct arena *a, size_t more); /* raises its limit */
 /* n bytes, cleared, aligned for any type; NULL when out of memory or over the limit. */
 void *arena_alloc(struct arena *a, size_t n) MUST_CHECK;
 /* A NUL-terminated copy; NULL as above. arena_str is the same as a str: {NULL,0} on failure, never for success. */

@@ -50,6 +50,14 @@ static bool count_effect(struct plan *p, enum effect_kind kind, const struct lim
         return true;
 }
 
+/* The script's doing, where the plan is nearly full; else the machine's. */
+static bool no_room(const struct plan *p, size_t n, struct err *e)
+{
+        if (arena_used(p->arena) + n > PLAN_ARENA_MAX / 4 * 3)
+                return err_set(e, ERR_LIMIT, "what was decided for one message takes more than %d MiB", PLAN_ARENA_MAX / 4 * 3 >> 20);
+        return err_nomem(e);
+}
+
 struct effect *plan_add(struct plan *p, enum effect_kind kind, const struct limits *lim, struct err *e)
 {
         struct effect *f;
@@ -58,7 +66,7 @@ struct effect *plan_add(struct plan *p, enum effect_kind kind, const struct limi
                 return NULL;
         f = arena_alloc(p->arena, sizeof *f);
         if (!f) {
-                err_nomem(e);
+                no_room(p, sizeof *f, e);
                 return NULL;
         }
         f->kind = kind;
@@ -88,13 +96,13 @@ bool plan_store(struct plan *p, struct str store, struct str key, struct str val
         struct store_change *c = arena_alloc(p->arena, sizeof *c);
 
         if (!c)
-                return err_nomem(e);
+                return no_room(p, sizeof *c, e);
         *c = (struct store_change){ .next = p->changes, .store = arena_str(p->arena, store), .key = arena_str(p->arena, key),
                                     .expires = expires, .hash = plan_store_hash(store, key) };
         if (value.p)
                 c->value = arena_str(p->arena, value);
         if (!c->store.p || !c->key.p || (value.p && !c->value.p))
-                return err_nomem(e);
+                return no_room(p, store.n + key.n + value.n, e);
         if (p->changes)
                 p->changes->newer = c;
         else

@@ -130,8 +130,10 @@ static bool implicit_keep(struct run *r, struct job *j, struct err *e)
 /* Nothing that it had decided happens: its names are free at once, lest a later message take its file for one that will be there. */
 void job_hold(struct job *j, const struct err *why, bool attempt)
 {
+        enum { TO_HOLD = 1 << 20 }; /* a handler may have filled the plan's memory; holding needs some */
         struct plan *p = j->item.plan;
 
+        arena_allow(p->arena, TO_HOLD);
         release_names(j->run, p);
         p->first = p->last = NULL;
         j->item.hold = true;

@@ -1,4 +1,6 @@
 /* What every string answers: Lua's own methods, .user .detail .domain, and :contains. Addresses are strings. */
+#include <string.h>
+
 #include "core/charset.h"
 #include "core/glob.h"
 #include "lua/open.h"
@@ -50,12 +52,36 @@ static bool contains_folded(lua_State *L, struct str text, struct str needle)
         return glob_match(pattern, text);
 }
 
+static struct str push_lower(lua_State *L, struct str s)
+{
+        luaL_Buffer b;
+        char *p = luaL_buffinitsize(L, &b, s.n);
+        struct str out;
+
+        for (size_t i = 0; i < s.n; i++)
+                p[i] = ascii_lower(s.p[i]);
+        luaL_pushresultsize(&b, s.n);
+        out.p = lua_tolstring(L, -1, &out.n);
+        return out;
+}
+
+/* A long needle of one letter in a long text of the same would take the product of both: memmem takes their sum. */
+static bool contains_long(lua_State *L, struct str text, struct str needle)
+{
+        struct str t = push_lower(L, text), n = push_lower(L, needle);
+
+        return memmem(t.p, t.n, n.p, n.n) != NULL;
+}
+
 static int method_contains(lua_State *L)
 {
+        enum { LONG = 64 };
         struct str text = face_check_str(L, 1), needle = face_check_str(L, 2);
         bool found;
         if (needle.n == 0)
                 found = true;
+        else if (is_ascii(needle) && needle.n > LONG && needle.n <= text.n)
+                found = contains_long(L, text, needle);
         else if (is_ascii(needle))
                 found = str_find_str_nocase(text, needle) < text.n;
         else

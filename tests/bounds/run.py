@@ -133,6 +133,15 @@ def L01_at_the_top():
         check("127.0.0.1" not in r.err and not os.path.exists(p.d + "/root"), "%s: went on: %s" % (what, r.err))
 
 
+def L01_other_commands():
+    """A command that only loads the script is bounded, too."""
+    p = Place("L01 other commands", "mail.limits { cpu = %g }\nmail.account { host = '127.0.0.1', port = 9, user = 'u', password = secret.env 'X' }\n"
+              "string.find(('a'):rep(3000), '.-.-.-.-b')\n" % BUDGET)
+    for words in (["outbox", "flush", "s.lua", "--state", "state"], ["state", "--mark-all-seen", "s.lua", "--state", "state"], ["run", "-n", "s.lua", "--state", "state"]):
+        r = Ran(words, p.d)
+        check(r.code == 70 and "CPU limit" in r.err and r.cpu <= 3 * BUDGET, "L01 %s: %d, %.2f s, %s" % (words[0], r.code, r.cpu, r.err))
+
+
 def L01_finalizer_at_the_end():
     """A finalizer that loops when the state closes: everything was done, the program ends all the same."""
     p = Place("L01 at the end", "mail.limits { cpu = %g }\nkept = setmetatable({}, { __gc = function() while true do end end })\n"
@@ -424,5 +433,5 @@ def L10_opened_doors():
 
 
 if __name__ == "__main__":
-    kit.tests(L01_attacks, L01_more_attacks, L01_at_the_top, L01_finalizer_at_the_end, L02_errors, L03_stale_handles, L04_yields_and_replacements, L05_what_a_script_may_be,
+    kit.tests(L01_attacks, L01_more_attacks, L01_at_the_top, L01_other_commands, L01_finalizer_at_the_end, L02_errors, L03_stale_handles, L04_yields_and_replacements, L05_what_a_script_may_be,
               L06_logs, L07_deletes_then_errors, L07_deletes_then_errors_on_a_server, L09_endless_on_one_of_many, L10_closed_doors, L10_opened_doors)
