@@ -32,6 +32,8 @@ static const char *init_file(const struct options *o)
 
 /* ---- the check ---- */
 
+enum { CHECK_HEAP = 512 << 20 }; /* the names and tokens of a script of 4 MiB take 200 */
+
 struct check {
         const struct options *o;
         const char *files[2];     /* init.lua and the script; NULL: none */
@@ -103,7 +105,7 @@ static int check_texts(lua_State *L)
 /* In an engine of its own, so that what it needs is gone before the script begins. */
 static bool check(const struct options *o, const char *init, struct err *e)
 {
-        struct engine_options eo = { .allow = o->allow };
+        struct engine_options eo = { .allow = o->allow, .limits = limits_default };
         struct check c = { o, { init, o->script }, 0 };
         struct engine *en;
         struct stat st;
@@ -117,6 +119,7 @@ static bool check(const struct options *o, const char *init, struct err *e)
                 return err_set(e, ERR_ABSENT, "%s is no regular file (a FIFO, or a device), so no script", o->script);
         if (o->script && st.st_size > SCRIPT_BYTES_MAX)
                 return err_set(e, ERR_LIMIT, "%s is larger than %d MiB, which no script is", o->script, SCRIPT_BYTES_MAX >> 20);
+        eo.limits.heap = CHECK_HEAP;
         en = engine_new(&eo, e);
         ok = en && engine_call(en, check_texts, &c, e);
 

@@ -285,6 +285,10 @@ def L05_what_a_script_may_be():
         p = Place("L05 " + name, content)
         r = p.run()
         same((r.code, p.subjects()), (0, sorted(SUBJECTS)), "L05 %s: %s" % (name, r.err))
+    p = Place("L05 nearly 4 MiB", "local d = {\n%s}\nmail.on_message(function(m) if d[7].n == 7 then m:deliver 'A' end end)\n"
+              % "".join("{ name = 'value %d', n = %d, more = { 1, 2 } },\n" % (i, i + 1) for i in range(70000)))
+    r = p.run()
+    same((r.code, p.subjects()), (0, sorted(SUBJECTS)), "L05 a script of nearly 4 MiB: " + r.err[-300:])
     p = Place("L05 100 MB", "")
     with open(p.d + "/s.lua", "wb") as f:
         f.write(account)

@@ -247,6 +247,26 @@ TEST(handler_over_its_limit)
         CHECK(strstr(sh->why, "CPU limit"));
 }
 
+static int gives_up(void *ctx)
+{
+        if (sh->lives++ == 0) {
+                hand_take(hand_slot() + 1, STR("work"), STR("innocent"), 0, "reading");
+                hand_take(0, STR("work"), STR("deaf"), 0, "deciding");
+                hand_die("it would not hear");
+        }
+        hand_dead(note, NULL);
+        return 4;
+}
+
+/* A worker that ends itself: its main thread's message alone counts, and the reason is its own; a second death has not the first one's. */
+TEST(worker_gives_up)
+{
+        CHECK(end_of(begin(gives_up)) == 4);
+        CHECK(sh->lives == 2 && sh->dead == 1);
+        CHECK_STR(str_of(sh->uid), "deaf");
+        CHECK_STR(str_of(sh->why), "it would not hear");
+}
+
 static int sleeps(void *ctx)
 {
         sh->pid = getpid();
