@@ -285,7 +285,7 @@ def progress(c):
     raw = gzip.compress("".join("From a@b.example" + DATE + "Subject: %d\n\n%s\n\n" % (i, os.urandom(600).hex()) for i in range(3000)).encode())
     c.write("box.gz", raw)
     main, end = pty.openpty()
-    p = subprocess.Popen([BINARY, "-e", 'local x = 0 for i = 1, 1e5 do x = x + i end', "box.gz"], cwd=c.d, env=dict(c.env, TERM="xterm"), stdin=end,
+    p = subprocess.Popen([BINARY, "-e", 'local x = 0 for i = 1, 5e5 do x = x + i end', "box.gz"], cwd=c.d, env=dict(c.env, TERM="xterm"), stdin=end,
                          stdout=end, stderr=end)
     os.close(end)
     out = b""
