@@ -48,6 +48,16 @@ void mime_defect(struct mime_defects *d, const char *name)
                 d->names[d->count++] = name;
 }
 
+/* A header begins at `at`. That may be in an earlier chunk, where a message without a header begins with the line at hand: what
+ * came before this chunk is held then. */
+static bool head_begins(struct mime_parser *p, uint64_t at)
+{
+        uint64_t n = at < p->chunk_at ? p->chunk_at - at : 0, most = p->lim.header_block + 1;
+
+        buf_clear(&p->head);
+        return n == 0 || buf_add(&p->head, p->held, n < most ? n : most);
+}
+
 static bool open_entity(struct mime_parser *p, struct mime *parent, uint64_t at)
 {
         struct mime *m = arena_alloc(p->a, sizeof *m);
@@ -70,8 +80,7 @@ static bool open_entity(struct mime_parser *p, struct mime *parent, uint64_t at)
         p->parts++;
         p->open = m;
         p->where = IN_HEADER;
-        buf_clear(&p->head);
-        return true;
+        return head_begins(p, at);
 }
 
 struct mime_parser *mime_new(const struct limits *lim, struct mime_defects *d, struct arena *a)

@@ -209,7 +209,7 @@ const struct pattern cost_fields[] = {
         HEADER("H01 fields", 4000, "", "a:b\n", ""),
         HEADER("H02 folds", 6000, "a:", "\n b", ""),
         HEADER("H03 lines of blanks", 6000, "a:b\n", " \n", ""),
-        HEADER("H03 colons", 150000, "", ":", ""),
+        HEADER("H03 colons", 400000, "", ":", ""),
         HEADER("H03 carriage returns", 30000, "a:", "\r", "\n"),
         ADDR("H04 addresses", 250, "", "Name <a\1@example.org>, ", ""),
         ADDR("H05 open parentheses", 30000, "", "(", ""),
