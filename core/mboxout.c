@@ -184,9 +184,9 @@ bool mboxout_stage(struct staging *s, struct root *r, struct str path, struct fe
 
 /* ---- the dot lock ---------------------------------------------------------------------------------------------- */
 
-/* It names its process (as liblockfile reads it) and its run. A lock of a process that is gone, or of the dead run whose work is
- * being finished, is nobody's. */
-static bool is_stale(int dir, const char *name, const struct append_job *j, bool again)
+/* It names its process (as liblockfile reads it) and its run. A lock of a process that is gone, or of the run whose work is being done or finished (it
+ * could not be removed: a run appends to one mbox at a time), is nobody's. */
+static bool is_stale(int dir, const char *name, const struct append_job *j)
 {
         int fd = sys_open_beneath(dir, str_of(name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, NULL);
         char text[128] = "";
@@ -201,7 +201,7 @@ static bool is_stale(int dir, const char *name, const struct append_job *j, bool
         close(fd);
         if (n < 0)
                 return false;
-        if (again && str_find_str(str_of(text), j->run) < strlen(text))
+        if (str_find_str(str_of(text), j->run) < strlen(text))
                 return true;
         pid = strtol(text, NULL, 10);
         if (pid > 0)
@@ -232,7 +232,7 @@ static bool make_lock(int dir, const char *name, const struct append_job *j, str
 }
 
 /* *made: it is to be removed again. Where no lock can be made beside the mbox (/var/mail), the fcntl lock has to do. */
-static bool dot_lock(int dir, const char *name, const struct append_job *j, bool again, bool *made, struct err *e)
+static bool dot_lock(int dir, const char *name, const struct append_job *j, bool *made, struct err *e)
 {
         int64_t end = sys_mono_ms() + LOCK_MS;
         struct err why;
@@ -243,7 +243,7 @@ static bool dot_lock(int dir, const char *name, const struct append_job *j, bool
                         return true;
                 if (why.code != ERR_EXISTS)
                         break;
-                if (is_stale(dir, name, j, again)) {
+                if (is_stale(dir, name, j)) {
                         if (!sys_unlink(dir, name, &why))
                                 break;
                         continue;
@@ -481,10 +481,11 @@ bool mboxout_append(struct ledger *l, const struct append_job *j, bool again, st
                 ok = err_set(e, ERR_USAGE, "\"%.*s\" is no run", STR_FMT(j->run));
         if (ok)
                 dir = path_make(dir_path, e);
-        ok = dir >= 0 && dot_lock(dir, lock.p, j, again, &made, e);
+        ok = dir >= 0 && dot_lock(dir, lock.p, j, &made, e);
         ok = ok && append_into(l, j, dir, name, again, e);
-        if (made)
-                sys_unlink(dir, lock.p, NULL);
+        /* A lock that stays stands in everybody's way: the row stays too, and the next try removes it. */
+        if (made && !sys_unlink(dir, lock.p, ok ? e : NULL))
+                ok = false;
         if (dir >= 0)
                 close(dir);
         if (!ok)

@@ -89,6 +89,14 @@ def at_most_once_and_the_run_dies():
     check(told >= 2, "%d of the kills fell into the only try" % told)
 
 
+def lock_of_an_mbox_that_stays():
+    """The removal of box.lock fails: the run says so, its own later appends go on, and it is gone at the end."""
+    for k in range(1, 21):
+        r = run.point(["worker:unlink:%d:fail:EIO" % k], True)
+        slow = any("another program holds the lock" in said for said in r["said"])
+        check(not r["trouble"] and not slow, "unlink %d: %s; waited for its own lock: %s; again: %s" % (k, r["trouble"], slow, run.again_command(r)))
+
+
 def W17_disk_full():
     """A disk that is full from the n-th write on, or whose fsync fails: fetching stops, nothing is deleted of what is not whole here."""
     for word in ["worker:%s:%d:fail:%s:all" % (run.DISK, k, e) for k in (20, 40, 60, 100, 160) for e in ("ENOSPC", "EDQUOT")] + \
@@ -201,7 +209,8 @@ def L08_script_changed_after_a_crash():
 
 TESTS = [W4_fetched_and_not_yet_written, W5_staged_and_not_committed, W6_committed_and_not_yet_named, W7_settled_and_no_DELE_sent, W8_DELE_sent_and_no_QUIT,
          W9_answer_to_DELE_lost, W10_QUIT_sent_answer_lost, supervisor_dies_while_a_command_is_asked_for,
-         at_most_once_and_the_run_dies, W17_disk_full, B08_archive_cut_off_and_resumed, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
+         at_most_once_and_the_run_dies,
+         lock_of_an_mbox_that_stays, W17_disk_full, B08_archive_cut_off_and_resumed, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
          D04_done_and_reported_as_failed, L08_script_changed_after_a_crash]
 
 
