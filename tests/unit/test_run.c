@@ -488,6 +488,38 @@ static enum verdict by_number(struct play *g, struct plan *p, int number, struct
         return RUN_DONE;
 }
 
+/* A clock that went back, or far forward, since the last run: that run deletes nothing by age; the next, on a clock that agrees, does. */
+TEST(W20_D10_the_clock_jumps)
+{
+        enum { DAY = 86400 };
+        static const struct {
+                int64_t first, jump; /* the first run's clock; the second's, from there */
+        } rows[] = { { 1800000000, -10LL * 365 * DAY }, { 1800000000, 91LL * DAY }, { 1800000000, 4291747200 - 1800000000 /* 2106 */ }, { 0, 0 } };
+
+        for (int i = 0; rows[i].first; i++) {
+                struct play g = play_new(nothing);
+                struct postbox m;
+
+                write_mbox("a.mbox", 1, 3, 100);
+                NEED(postbox_open(&m, &g, "a.mbox"));
+                g.account.leave = LEAVE_AGE;
+                g.account.leave_age = 14 * DAY;
+                g.config.now = rows[i].first;
+                play_run(&g, NULL);
+                CLEAN(&g);
+                CHECK(g.result.delivered == 3 && postbox_left(&m) == 3);
+                g.config.now += rows[i].jump;
+                play_run(&g, NULL);
+                CLEAN(&g);
+                CHECK(g.decided == 0 && postbox_left(&m) == 3);
+                g.config.now += 15 * DAY;
+                play_run(&g, NULL);
+                CLEAN(&g);
+                CHECK(g.decided == 0 && postbox_left(&m) == (rows[i].jump > 0 ? 0 : 3)); /* back: not yet old by that clock */
+                CHECK(postbox_close(&m, &g) == (rows[i].jump > 0 ? 0 : 3));
+        }
+}
+
 /* inbox = false: a message leaves the server only after deliver, a save of the whole message, or discard. */
 TEST(without_an_inbox)
 {
