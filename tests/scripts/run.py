@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The command line as a user sees it: options, exit codes, check, JSON, dry runs, ready-made scripts, outbox, state, serve, init.lua.
 usage: run.py [TEST ...]; ends with the count."""
-import json, os, poplib, re, shutil, signal, socket, subprocess, sys, tempfile, time, traceback
+import json, os, poplib, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time, traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.path.abspath(os.environ.get("MAILMILL", TOP + "/build/mailmill"))
@@ -677,9 +677,151 @@ def man_page(c):
         same(p.stdout.decode(), "", "mandoc's complaints")
 
 
+# ---- declarations, signals and limits of the machine ----
+
+def C05_declarations_that_cannot_be(c):
+    """Unknown keys, an account twice, ports and limits that are none: all at once, each with its line, and nothing connects or runs."""
+    s = c.script('mail.account { name = "a", host = "h", user = "u", password = secret.env "P", prot = 1 }\n'
+                 'mail.account { name = "b", host = "h", user = "v", password = secret.env "P", port = 0 }\n'
+                 'mail.account { name = "c", host = "h", user = "w", password = secret.env "P", port = 70000 }\n'
+                 'mail.account { name = "a", host = "g", user = "u", password = secret.env "P" }\n'
+                 'mail.account { name = "d", host = "h", user = "u", password = secret.env "P" }\n'
+                 'mail.account { name = "e", host = "h", user = "x", password = secret.env "P", limit = -1 }\n'
+                 'mail.limits { depth = -1 }\n'
+                 'print "ran"\nmail.on_message(function(m) print "decided" end)\n')
+    c.run(s, SAMPLE, code=65)
+    has(c.err, "s.lua:1", "'prot'", "'port'")
+    same(c.out, "", "nothing was run")
+    s = c.script(open(s).read().replace(", prot = 1", "").replace('print "ran"', ""))
+    c.run(s, SAMPLE, code=65)
+    for line, words in [(2, ["port", "0"]), (3, ["port", "70000"]), (4, ["account 'a'"]), (5, ["mailbox of account 'a'"]), (6, ["limit", "-1"]), (7, ["depth", "-1"])]:
+        if not any("s.lua:%d" % line in text and all(w in text for w in words) for text in c.err.splitlines()):
+            raise AssertionError("line %d lacks %s:\n%s" % (line, words, c.err))
+    same(c.out, "", "nothing was decided")
+
+
+class Mailboxes(threading.Thread):
+    """Any number of mailboxes with a message each; the password of all is "right". passwords: what each user has tried."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port, self.passwords = self.listener.getsockname()[1], {}
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                threading.Thread(target=self.talk, args=(self.listener.accept()[0],), daemon=True).start()
+            except OSError:
+                return
+
+    def talk(self, s):
+        user, f = "", s.makefile("rwb")
+        f.write(b"+OK hello\r\n")
+        f.flush()
+        for line in f:
+            word, _, rest = line.decode().strip().partition(" ")
+            answer = "+OK"
+            if word == "CAPA":
+                answer = "+OK\r\nUSER\r\nUIDL\r\nRESP-CODES\r\n."
+            elif word == "USER":
+                user = rest
+            elif word == "PASS":
+                self.passwords.setdefault(user, []).append(rest)
+                answer = "+OK" if rest == "right" else "-ERR [AUTH] no"
+            elif word == "STAT":
+                answer = "+OK 1 60"
+            elif word == "LIST":
+                answer = "+OK\r\n1 60\r\n."
+            elif word == "UIDL":
+                answer = "+OK\r\n1 of-%s\r\n." % user
+            elif word == "RETR":
+                answer = "+OK\r\nSubject: for %s\r\n\r\nbody\r\n." % user
+            f.write(answer.encode() + b"\r\n")
+            f.flush()
+            if word == "QUIT":
+                break
+        s.close()
+
+
+def wait_for(what, seconds=30):
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            raise AssertionError("waited %d s in vain" % seconds)
+        time.sleep(0.02)
+
+
+def C07_one_wrong_password_among_many(c):
+    """One refused proof stops that account, once; the others do not notice."""
+    boxes, n = Mailboxes(), 200
+    c.env.update(GOOD="right", BAD="wrong")
+    s = c.script('for i = 1, %d do\n  mail.account { name = "a" .. i, host = "127.0.0.1", port = %d, user = "u" .. i, tls = false, '
+                 'plaintext_password = true,\n    password = secret.env(i == 7 and "BAD" or "GOOD") }\nend\n'
+                 'mail.on_message(function(m) m:deliver "In" end)\n' % (n, boxes.port))
+    c.run(s, code=77)
+    boxes.listener.close()
+    has(c.err, "a7")
+    same(boxes.passwords["u7"], ["wrong"], "what was tried for the account with the wrong password")
+    same([u for u, tried in boxes.passwords.items() if u != "u7" and tried != ["right"]], [], "other accounts")
+    same((len(boxes.passwords), len(c.files("In/new"))), (n, n - 1), "accounts, messages")
+    same([line for line in c.err.splitlines() if re.search(r"\ba(?!7\b)\d+\b", line)], [], "words about other accounts")
+
+
+def D08_signals(c):
+    """In the middle of a handler: TERM, INT and HUP end the run in order, PIPE and a stop that is continued do not; nothing is lost or twice."""
+    with Served(c, SAMPLE) as served:
+        c.env["PW"] = served.info["password"]
+        for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGSTOP"):
+            box = "box-" + name
+            s = c.script('mail.root "%s"\nmail.account { name = "%s", host = "127.0.0.1", port = %d, user = "mailmill", password = secret.env "PW", tls = false, '
+                         'plaintext_password = true }\nmail.on_message(function(m) m:pipe { "touch", "now" } m:pipe { "sleep", "0.1" } m:deliver "In" end)'
+                         % (box, name, served.info["port"]), name + ".lua")
+            p = subprocess.Popen([BINARY, s], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            wait_for(lambda: os.path.exists(c.d + "/now"))
+            os.unlink(c.d + "/now")
+            p.send_signal(getattr(signal, name))
+            if name == "SIGSTOP":
+                time.sleep(1)
+                p.send_signal(signal.SIGCONT)
+            err = p.communicate(timeout=40)[1].decode()
+            done = len(c.files(box + "/In/new"))
+            if name in ("SIGPIPE", "SIGSTOP"):
+                same((p.returncode, done), (0, 12), name + ": " + err)
+            else:
+                same((p.returncode, done < 12), (75, True), name + ": " + err)
+            c.run(s)
+            same((len(c.files(box + "/In/new")), c.files(box + "/In/tmp")), (12, []), name + ", after another run")
+
+
+def D09_little_of_everything(c):
+    """Few descriptors, little memory, few processes: it works, or it says clearly why not; then all is there with the next run."""
+    import resource
+    with Served(c, SAMPLE) as served:
+        c.env["PW"] = served.info["password"]
+        for name, what, limit in [("files", resource.RLIMIT_NOFILE, 32), ("files", resource.RLIMIT_NOFILE, 8), ("memory", resource.RLIMIT_AS, 64 << 20),
+                                  ("memory", resource.RLIMIT_AS, 24 << 20), ("processes", resource.RLIMIT_NPROC, 4), ("size", resource.RLIMIT_FSIZE, 0)]:
+            if what == resource.RLIMIT_AS and c.env.get("ASAN_OPTIONS"):
+                continue
+            box = "box-%s-%d" % (name, limit)
+            s = c.script('mail.root "%s"\nmail.account { name = "%s", host = "127.0.0.1", port = %d, user = "mailmill", password = secret.env "PW", tls = false, '
+                         'plaintext_password = true }\nmail.on_message(function(m) m:deliver "In" end)' % (box, box, served.info["port"]), box + ".lua")
+            p = subprocess.run([BINARY, s], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+                               preexec_fn=lambda: resource.setrlimit(what, (limit, limit)))
+            err, done = p.stderr.decode("utf-8", "replace"), len(c.files(box + "/In/new")) if os.path.isdir(c.d + "/" + box) else 0
+            if p.returncode == 0:
+                same(done, 12, "%s %d: all is well, it says" % (name, limit))
+            elif not err.strip() or p.returncode < 0:
+                raise AssertionError("%s %d: exit code %d without a word: %s" % (name, limit, p.returncode, err))
+            c.run(s)
+            same(len(c.files(box + "/In/new")), 12, "%s %d, after another run; the first said %s" % (name, limit, err))
+
+
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
          held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
-         H13_message_ids, H14_received_in_a_circle, progress, demo, man_page]
+         H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, D08_signals,
+         D09_little_of_everything, progress, demo, man_page]
 
 
 def main():
