@@ -63,8 +63,8 @@ def stuffed(text):
 
 class Maildrop:
     """What the POP3 server has; a DELE counts only when QUIT came. events: what the client did, in order, run by run."""
-    def __init__(self):
-        self.left = dict(MAIL)      # number that never changes (its UID) -> (bytes, files)
+    def __init__(self, mail=MAIL):
+        self.left = dict(mail)      # number that never changes (its UID) -> (bytes, files)
         self.events = []
         self.dead = False           # of an earlier point: its sessions must not touch anything
 
@@ -113,7 +113,7 @@ class Servers:
 
     def talk_pop3(self, c):
         drop = self.maildrop
-        here, deleted, io = sorted(drop.left), set(), Lines(c)
+        mail, here, deleted, io = dict(drop.left), sorted(drop.left), set(), Lines(c)
         c.sendall(b"+OK ready\r\n")
         while True:
             line = io.line()
@@ -128,15 +128,15 @@ class Servers:
             elif word in ("USER", "PASS", "NOOP"):
                 out = b"+OK\r\n"
             elif word == "STAT":
-                out = b"+OK %d %d\r\n" % (len(here), sum(len(MAIL[u][0]) + MAIL[u][0].count(b"\n") for u in here))
+                out = b"+OK %d %d\r\n" % (len(here), sum(len(mail[u][0]) + mail[u][0].count(b"\n") for u in here))
             elif word in ("LIST", "UIDL"):
-                out = b"+OK\r\n" + b"".join(b"%d %s\r\n" % (i + 1, b"u%d" % u if word == "UIDL" else b"%d" % (len(MAIL[u][0]) + MAIL[u][0].count(b"\n")))
+                out = b"+OK\r\n" + b"".join(b"%d %s\r\n" % (i + 1, b"u%d" % u if word == "UIDL" else b"%d" % (len(mail[u][0]) + mail[u][0].count(b"\n")))
                                             for i, u in enumerate(here)) + b".\r\n"
             elif word == "RETR" and uid:
                 drop.events.append(("RETR", uid))
-                out = b"+OK\r\n" + stuffed(MAIL[uid][0])
+                out = b"+OK\r\n" + stuffed(mail[uid][0])
             elif word == "TOP" and uid:
-                out = b"+OK\r\n" + stuffed(MAIL[uid][0].split(b"\n\n")[0] + b"\n\n")
+                out = b"+OK\r\n" + stuffed(mail[uid][0].split(b"\n\n")[0] + b"\n\n")
             elif word == "DELE" and uid:
                 drop.events.append(("DELE", uid))
                 deleted.add(uid)

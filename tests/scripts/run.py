@@ -4,6 +4,8 @@ usage: run.py [TEST ...]; ends with the count."""
 import json, os, poplib, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time, traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, TOP + "/tests/crash")
+import world  # the POP3 and the SMTP server
 BINARY = os.path.abspath(os.environ.get("MAILMILL", TOP + "/build/mailmill"))
 SAMPLE, INBOX = TOP + "/examples/mail/sample.mbox", TOP + "/examples/mail/inbox"
 
@@ -652,6 +654,65 @@ def H14_received_in_a_circle(c):
     same(c.out, "true\n", "the defect")
 
 
+LOOP = """
+mail.account { name = "work", host = "127.0.0.1", port = %d, user = "anna", password = secret.env "PW", tls = false, plaintext_password = true,
+               leave_on_server = false }
+mail.smarthost { host = "127.0.0.1", port = %d, tls = false, from = "anna@example.com" }
+mail.on_message(function(m) %s end)
+"""
+
+
+def S09_to_oneself(c):
+    """What mailmill sends into the mailbox that it polls comes back once, and stops there: held, named, left on the server."""
+    c.env["PW"] = "secret"
+    plain = b"From: b@example.net\nTo: anna@example.com\nSubject: round\nMessage-ID: <1@example.net>\n\ntext\n"
+    servers = world.Servers()
+    for n, verb in enumerate(["m:forward 'anna@example.com'", "m:forward('anna@example.com', { as = 'inline' })", "m:redirect 'anna@example.com'"]):
+        drop, sink = servers.maildrop, servers.sink = world.Maildrop({1: (plain, [])}), world.Sink()
+        args = [c.script(LOOP % (servers.pop3, servers.smtp, verb)), "--state", "%s/state%d" % (c.d, n)]
+        c.run(*args)
+        same((len(sink.mails), len(drop.left)), (1, 0), "sent and left on the server at first, " + verb)
+        drop.left[2] = (sink.mails[0][2], [])
+        c.run(*args, code=75)
+        has(c.err, "refused: the message was sent by mailmill already", "run in a circle", "1 held")
+        c.run(*args, code=75)
+        same((len(sink.mails), sorted(drop.left)), (1, [2]), "sent and left on the server at last, " + verb)
+
+
+def S09_fifty_servers(c):
+    """More than 50 Received fields, without our header: refused too; 50 are not."""
+    c.env["PW"] = "secret"
+    servers = world.Servers()
+    for fields, code in ((50, 0), (51, 75)):
+        hops = b"Received: from a by b; Mon, 2 Nov 2026 10:12:40 +0100\n" * fields
+        servers.maildrop, sink = world.Maildrop({1: (hops + b"From: b@example.net\nSubject: x\n\nx\n", [])}), world.Sink()
+        servers.sink = sink
+        c.run(c.script(LOOP % (servers.pop3, servers.smtp, "m:redirect 'b@example.org'")), "--state", "%s/%d" % (c.d, fields), code=code)
+        same(len(sink.mails), int(code == 0), "sent with %d fields" % fields)
+    has(c.err, "51 Received fields", "run in a circle")
+
+
+def S10_a_million_forwards(c):
+    """A script that forwards without end sends nothing; one that swallows the error sends four a message, and twenty an account's run; one that
+    swallows it too often runs out of room, and sends nothing either."""
+    c.env["PW"] = "secret"
+    servers = world.Servers()
+    mail = {n: (b"From: b@example.net\nSubject: %d\n\ntext\n" % n, []) for n in range(1, 9)}
+    many, tried = "more than 4 new mails for one message", "for i = 1, %d do pcall(m.forward, m, 'z@example.org') end"
+    for verb, code, sent, waiting, said in [("for i = 1, 1000000 do m:forward 'z@example.org' end", 75, 0, 0, many),
+                                            (tried % 1000000, 75, 0, 0, "what was decided for one message takes more than"),
+                                            (tried % 1000, 0, 20, 12, "12 outward actions wait in the outbox")]:
+        servers.maildrop, sink = world.Maildrop(mail), world.Sink()
+        servers.sink = sink
+        state = "%s/state%d" % (c.d, verb.count("pcall") + sent)
+        c.run(c.script(LOOP % (servers.pop3, servers.smtp, verb)), "--state", state, code=code)
+        has(c.err, said, "8 held" if code else "mailmill outbox release")
+        same(len(servers.maildrop.left), 8 if code else 0, "left on the server")
+        same((len(sink.mails), len(c.events("outbox", "--state", state))), (sent, waiting), "sent and waiting, " + verb)
+    subjects = [line for _, _, body, _, _ in sink.mails for line in body.splitlines() if line.startswith(b"Subject: Fwd:")]
+    same(max(subjects.count(s) for s in set(subjects)), 4, "most for one message")
+
+
 def progress(c):
     """A run that takes its time shows a line for each source at a terminal, and nothing in a pipe."""
     s = c.script('mail.on_message(function(m) for p in m:parts() do p:pipe { "sleep", "1.3" } end end)')
@@ -821,7 +882,7 @@ def D09_little_of_everything(c):
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
          held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
          H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, D08_signals,
-         D09_little_of_everything, progress, demo, man_page]
+         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S10_a_million_forwards, progress, demo, man_page]
 
 
 def main():
