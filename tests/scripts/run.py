@@ -837,11 +837,10 @@ def D08_signals(c):
         for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGSTOP"):
             box = "box-" + name
             s = c.script('mail.root "%s"\nmail.account { name = "%s", host = "127.0.0.1", port = %d, user = "mailmill", password = secret.env "PW", tls = false, '
-                         'plaintext_password = true }\nmail.on_message(function(m) m:pipe { "touch", "now" } m:pipe { "sleep", "0.1" } m:deliver "In" end)'
-                         % (box, name, served.info["port"]), name + ".lua")
+                         'plaintext_password = true }\nmail.on_message(function(m) m:pipe { "touch", "%s/%s" } m:pipe { "sleep", "0.1" } m:deliver "In" end)'
+                         % (box, name, served.info["port"], c.d, name), name + ".lua")
             p = subprocess.Popen([BINARY, s], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            wait_for(lambda: os.path.exists(c.d + "/now"))
-            os.unlink(c.d + "/now")
+            wait_for(lambda: os.path.exists(c.d + "/" + name))
             p.send_signal(getattr(signal, name))
             if name == "SIGSTOP":
                 time.sleep(1)
