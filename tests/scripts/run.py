@@ -762,10 +762,11 @@ def C05_declarations_that_cannot_be(c):
 
 
 class Mailboxes(threading.Thread):
-    """Any number of mailboxes with a message each; the password of all is "right". passwords: what each user has tried."""
+    """Any number of mailboxes with a message each, or these; the password of all is "right". passwords: what each user has tried."""
 
-    def __init__(self):
+    def __init__(self, mails=None):
         super().__init__(daemon=True)
+        self.mails = mails
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port, self.passwords = self.listener.getsockname()[1], {}
         self.start()
@@ -791,15 +792,18 @@ class Mailboxes(threading.Thread):
             elif word == "PASS":
                 self.passwords.setdefault(user, []).append(rest)
                 answer = "+OK" if rest == "right" else "-ERR [AUTH] no"
-            elif word == "STAT":
-                answer = "+OK 1 60"
+            mails = self.mails or [b"Subject: for %s\r\n\r\nbody\r\n" % user.encode()]
+            if word == "STAT":
+                answer = "+OK %d %d" % (len(mails), sum(map(len, mails)))
             elif word == "LIST":
-                answer = "+OK\r\n1 60\r\n."
+                answer = "\r\n".join(["+OK"] + ["%d %d" % (i + 1, len(m)) for i, m in enumerate(mails)] + ["."])
             elif word == "UIDL":
-                answer = "+OK\r\n1 of-%s\r\n." % user
+                answer = "\r\n".join(["+OK"] + ["%d %d-of-%s" % (i + 1, i, user) for i in range(len(mails))] + ["."])
             elif word == "RETR":
-                answer = "+OK\r\nSubject: for %s\r\n\r\nbody\r\n." % user
-            f.write(answer.encode() + b"\r\n")
+                mail = mails[int(rest) - 1]
+                lines = [b"." + line if line.startswith(b".") else line for line in mail.split(b"\r\n")]
+                answer = "+OK\r\n" + (b"\r\n".join(lines) + (b"." if mail.endswith(b"\r\n") else b"\r\n.")).decode("latin-1")
+            f.write(answer.encode("latin-1") + b"\r\n")
             f.flush()
             if word == "QUIT":
                 break
@@ -828,6 +832,25 @@ def C07_one_wrong_password_among_many(c):
     same([u for u, tried in boxes.passwords.items() if u != "u7" and tried != ["right"]], [], "other accounts")
     same((len(boxes.passwords), len(c.files("In/new"))), (n, n - 1), "accounts, messages")
     same([line for line in c.err.splitlines() if re.search(r"\ba(?!7\b)\d+\b", line)], [], "words about other accounts")
+
+
+def T17_round_trip(c):
+    """Any bytes: what is stored is what was sent, CRLF as LF, and a last line that was not ended is."""
+    import random
+    seed = os.environ.get("SEED") or str(random.randrange(10**6))
+    dice, mails = random.Random(seed), []
+    pieces = [b"\r\n", b"\r", b"\n", b"\0", b".", b"..", b"\r\n.", b"\r\n..\r\n", b"\r\r\n", b"\n.\r\n", b"\xff\xfe", b"\xe9", b"From ", b"text ", b": ", b"-ERR x", b"+OK"]
+    for i in range(300):
+        body = b"".join(dice.choice(pieces) if dice.random() < 0.8 else dice.randbytes(dice.randrange(40)) for _ in range(dice.randrange(400)))
+        mails.append(b"Subject: %d\r\n\r\n" % i + body)
+    boxes = Mailboxes(mails)
+    c.env["PW"] = "right"
+    c.run("fetch", "--host", "127.0.0.1", "--port", str(boxes.port), "--user", "me", "--password-env", "PW", "--tls", "none", "--plaintext-password", "-o", "box")
+    boxes.listener.close()
+    want = sorted(m.replace(b"\r\n", b"\n") + (b"" if m.endswith(b"\r\n") else b"\n") for m in mails)
+    got = sorted(open(os.path.join(c.d, f), "rb").read() for f in c.files("box/Inbox/new"))
+    wrong = [(w[:60], g[:60]) for w, g in zip(want, got) if w != g]
+    same((len(got), wrong[:2]), (300, []), "seed %s (SEED=%s plays it again)" % (seed, seed))
 
 
 def D08_signals(c):
@@ -880,7 +903,7 @@ def D09_little_of_everything(c):
 
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
          held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
-         H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, D08_signals,
+         H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, T17_round_trip, D08_signals,
          D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S10_a_million_forwards, progress, demo, man_page]
 
 
