@@ -365,7 +365,7 @@ static bool open_run(struct run *r, struct err *e)
         r->committer = (struct committer){ .ledger = r->ledger, .staging = r->staging, .now = r->config.now, .named = named, .ctx = r };
         memcpy(r->committer.script_hash, r->config.script_hash, DIGEST_SIZE);
         hand_dead(note_dead, r);
-        return choose_tmp(r, e) && make_threads(r, e) && lanes_open(r, e);
+        return choose_tmp(r, e) && run_confine(r, e) && make_threads(r, e) && lanes_open(r, e);
 }
 
 static void close_run(struct run *r)
@@ -477,9 +477,14 @@ struct root *run_root_named(struct run *r, struct str path, struct err *e)
                 return NULL;
         }
         new.root = r->config.dry ? root_look(path, e) : root_open(path, e);
-        if (new.root)
+        if (new.root && run_may_write(r, root_path(new.root))) {
                 r->roots.list[r->roots.n++] = new;
-        return new.root;
+                return new.root;
+        }
+        if (new.root || !run_may_write(r, path))
+                err_set(e, ERR_USAGE, "%.*s is below no root of this run: mail.root(directory, more, …) names all that are written to", STR_FMT(path));
+        root_close(new.root);
+        return NULL;
 }
 
 struct root *run_root(struct run *r, const struct source *s, struct err *e)

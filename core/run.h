@@ -29,6 +29,9 @@ struct run_config {
         const struct str *archives;          /* as given, globs expanded */
         size_t archive_n;
         struct str root;                     /* absolute */
+        const struct str *more_roots;        /* that effects may name, absolute */
+        size_t more_root_n;
+        bool confine;                        /* the process gives up what this run does not need; for good */
         struct str inbox;                    /* default folder; {NULL,0}: false */
         struct smarthost *const *hosts;
         size_t host_n;

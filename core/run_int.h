@@ -106,6 +106,8 @@ struct run {
         struct names *names;
         struct root *root;
         struct { struct named_root { struct str name; struct root *root; } *list; size_t n, cap; } roots; /* by the name they were asked for */
+        struct str *may;         /* the roots of a confined run, links resolved */
+        size_t may_n;
         struct lane *lanes;
         size_t lane_n;
         size_t next_lane, live, reading; /* the first lane not begun; of archives, those begun and not ended, and still read */
@@ -185,5 +187,9 @@ struct source *held_open(struct ledger *l, int64_t account, struct str name, str
 bool held_mark(struct source *s, uint64_t number, struct mark *out);
 /* Quarantined messages that it does not give. */
 uint64_t held_left(const struct source *s);
+
+/* run_confine.c. Before the first thread, after staging_open, which finishes what lies below the roots of runs before this one. */
+bool run_confine(struct run *r, struct err *e) MUST_CHECK;
+bool run_may_write(const struct run *r, struct str path);
 
 #endif

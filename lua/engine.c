@@ -465,12 +465,17 @@ bool engine_config(struct engine *en, struct run_config *c, struct err *e)
                 if (en->accounts[i]->root.n && !(en->accounts[i]->root = absolute(en, en->accounts[i]->root, e)).p)
                         return false;
         }
+        for (size_t i = 0; i < en->more_root_n; i++)
+                if (!(en->more_roots[i] = absolute(en, en->more_roots[i], e)).p)
+                        return false;
         for (size_t i = 0; i < en->host_n; i++)
                 en->host_list[i] = &en->hosts[i].smtp;
         c->accounts = en->accounts;
         c->account_n = en->account_n;
         c->hosts = en->host_list;
         c->host_n = en->host_n;
+        c->more_roots = en->more_roots;
+        c->more_root_n = en->more_root_n;
         c->inbox = en->inbox;
         c->limits = en->limits;
         c->now = en->options.now;

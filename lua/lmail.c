@@ -65,11 +65,23 @@ static int source(lua_State *L)
 
 static int root(lua_State *L)
 {
-        struct str s = face_check_str(L, 1);
+        struct engine *en = engine_of(L);
+        int n = lua_gettop(L);
 
-        if (s.n == 0)
-                return luaL_error(L, "mail.root: the name is empty");
-        engine_of(L)->root = state_keep(L, engine_of(L)->arena, str_of(state_path(L, s)));
+        luaL_argcheck(L, n <= ROOTS_MAX, ROOTS_MAX + 1, "too many directories");
+        for (int i = 1; i <= n || i == 1; i++) {
+                struct str s = face_check_str(L, i);
+
+                if (s.n == 0)
+                        return luaL_error(L, "mail.root: the name is empty");
+                s = state_keep(L, en->arena, str_of(state_path(L, s)));
+                lua_settop(L, n);
+                if (i == 1)
+                        en->root = s;
+                else
+                        en->more_roots[i - 2] = s;
+        }
+        en->more_root_n = (size_t)n - 1;
         return 0;
 }
 
@@ -314,8 +326,9 @@ static const luaL_Reg declarations[] = {
          * Declares archives as sources: mbox, Maildir, MH, .eml files and folders of them, each also compressed (gz, xz, zst, bz2) or in a zip or tar; "-" is standard input. Patterns (*.mbox) and ~ are expanded;
          * names start at the script. */
         { "source", source },
-        /*** mail.root(directory)
-         * Where everything delivered and saved lies below. Relative to the script; --root overrules it. */
+        /*** mail.root(directory, …)
+         * Where everything delivered and saved lies below. Relative to the script; --root overrules it. Directories after the first are
+         * those that the option root of single effects may name, or what lies below them. */
         { "root", root },
         /*** mail.inbox(folder)
          * The folder of accounts that say no inbox of their own: a name, "Inbox" by default, or false. */

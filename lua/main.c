@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/confine.h"
 #include "core/log.h"
 #include "core/map.h"
 #include "core/spawn.h"
@@ -152,6 +153,7 @@ int main(int argc, char **argv)
         uint8_t seed[16];
         int code;
 
+        confine_memory();
         open_standard();
         if (!spawn_hide_environment(&e))
                 return cli_fail(&e);

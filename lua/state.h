@@ -10,7 +10,7 @@
 
 enum {
         SCRIPT_BYTES_MAX = 4 << 20,
-        ACCOUNTS_MAX = 256, HOSTS_MAX = 64, SOURCES_MAX = 4096, PROBLEMS_MAX = 100,
+        ACCOUNTS_MAX = 256, HOSTS_MAX = 64, SOURCES_MAX = 4096, PROBLEMS_MAX = 100, ROOTS_MAX = 256,
         SPARES_MAX = 8,   /* coroutines kept for the next message: as many as accounts wait at once */
 };
 
@@ -42,6 +42,8 @@ struct engine {
         size_t host_n;
         struct str sources[SOURCES_MAX];
         size_t source_n;
+        struct str more_roots[ROOTS_MAX];  /* that effects may name */
+        size_t more_root_n;
         struct str root, inbox;            /* root empty: the working directory; inbox {NULL,0}: false */
         const char *timezone;              /* NULL: local time */
         /* coroutines */

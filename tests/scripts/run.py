@@ -901,10 +901,66 @@ def D09_little_of_everything(c):
             same(len(c.files(box + "/In/new")), 12, "%s %d, after another run; the first said %s" % (name, limit, err))
 
 
+def status_of(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
+def C08_closed_to_others(c):
+    """Supervisor and worker: no secret where others can look, no core, no debugger of the same user; and the worker is confined."""
+    s = c.script('mail.account { name = "a", host = "127.0.0.1", port = 1, user = "u", password = secret.env "C08_SECRET" }\n'
+                 'mail.on_message(function(m) end)')
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    if nobody:
+        binary = shutil.copy(BINARY, c.d + "/mailmill")
+        os.chmod(c.d, 0o755)
+        os.mkdir(c.d + "/home")
+        os.chown(c.d + "/home", 65534, 65534)
+    else:
+        binary = BINARY
+        os.mkdir(c.d + "/home")
+    p = subprocess.Popen([binary, "--verbose", s, "-"], cwd=c.d + "/home", env=dict(c.env, HOME=c.d + "/home", C08_SECRET="canary-of-C08"), stdin=subprocess.PIPE,
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **nobody)
+    try:
+        worker, until = None, time.time() + 20
+        while not (worker and status_of(worker)["Seccomp"] == "2"):
+            if time.time() > until or p.poll() is not None:
+                raise AssertionError("no worker that is confined")
+            time.sleep(0.02)
+            children = open("/proc/%d/task/%d/children" % (p.pid, p.pid)).read().split()
+            worker = int(children[0]) if children else None
+        same(status_of(worker)["NoNewPrivs"], "1", "no new privileges")
+        for pid in (p.pid, worker):
+            same(os.stat("/proc/%d/environ" % pid).st_uid, 0, "owner of /proc/PID/environ: root where a process is not dumpable")
+            has(re.sub(" +", " ", open("/proc/%d/limits" % pid).read()), "Max core file size 0 0")
+            for name in ("cmdline", "environ", "maps"):
+                with open("/proc/%d/%s" % (pid, name), "rb") as f:
+                    same(b"canary-of-C08" in f.read(), False, "the secret in " + name)
+            drop = "os.setgroups([]), os.setgid(65534), os.setuid(65534)" if nobody else "0"
+            probe = "import ctypes,os,sys\nl=ctypes.CDLL(None,use_errno=True)\n" + drop + "\nsys.exit(ctypes.get_errno() if l.ptrace(16,%d,0,0)==-1 else 200)" % pid
+            same(subprocess.run([sys.executable, "-c", probe]).returncode, 1, "errno of attaching a debugger as the same user (EPERM)")
+    finally:
+        p.stdin.close()
+        p.wait(20)
+
+
+def T13_roots(c):
+    """An effect's own root is one that mail.root has named; with Landlock nothing else could be written."""
+    s = c.script('mail.root("a", "b")\nmail.on_message(function(m) m:deliver("x", { root = "b/sub" })\n'
+                 'local ok, why = pcall(m.deliver, m, "x", { root = "c" }) print(ok, why) end)')
+    c.run("--limit", "1", s, SAMPLE)
+    has(c.out, "false", "below no root of this run")
+    same(len([f for f in c.files("b/sub") if "/new/" in f]), 1, "messages below b/sub")
+    same(c.files("c"), [], "files below c")
+    c.run("--verbose", "--allow", "os", "--again", "--limit", "1", c.script('mail.on_message(function(m) os.execute "echo ran" end)'), SAMPLE)
+    has(c.err, "not confined")
+    has(c.out, "ran")
+
+
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
          held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
          H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, T17_round_trip, D08_signals,
-         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S10_a_million_forwards, progress, demo, man_page]
+         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S10_a_million_forwards, C08_closed_to_others, T13_roots, progress, demo, man_page]
 
 
 def main():
