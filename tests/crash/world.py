@@ -129,14 +129,16 @@ class Servers:
                 out = b"+OK\r\n"
             elif word == "STAT":
                 out = b"+OK %d %d\r\n" % (len(here), sum(len(mail[u][0]) + mail[u][0].count(b"\n") for u in here))
-            elif word in ("LIST", "UIDL"):
-                out = b"+OK\r\n" + b"".join(b"%d %s\r\n" % (i + 1, b"u%d" % u if word == "UIDL" else b"%d" % (len(mail[u][0]) + mail[u][0].count(b"\n")))
-                                            for i, u in enumerate(here)) + b".\r\n"
+            elif word in ("LIST", "UIDL") and (uid or not arg):
+                rows = [b"%d %s\r\n" % (i + 1, b"u%d" % u if word == "UIDL" else b"%d" % (len(mail[u][0]) + mail[u][0].count(b"\n"))) for i, u in enumerate(here)]
+                out = b"+OK " + rows[numbers[0] - 1] if uid else b"+OK\r\n" + b"".join(rows) + b".\r\n"
             elif word == "RETR" and uid:
                 drop.events.append(("RETR", uid))
                 out = b"+OK\r\n" + stuffed(mail[uid][0])
             elif word == "TOP" and uid:
-                out = b"+OK\r\n" + stuffed(mail[uid][0].split(b"\n\n")[0] + b"\n\n")
+                drop.events.append(("TOP", uid))
+                head, _, body = mail[uid][0].partition(b"\n\n")
+                out = b"+OK\r\n" + stuffed(head + b"\n\n" + b"".join(body.splitlines(True)[:numbers[1]] if len(numbers) > 1 else []))
             elif word == "DELE" and uid:
                 drop.events.append(("DELE", uid))
                 deleted.add(uid)
