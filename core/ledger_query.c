@@ -47,6 +47,10 @@ static void fail(struct query *q, int rc)
                 return;
         q->failed = true;
         ledger_failed(q->l, rc, q->doing, &why);
+        if ((rc & 0xff) == SQLITE_PROTOCOL) { /* a lock that is not given back: SQLite has tried for 10 s, and would again at each call */
+                q->l->doubtful = true;
+                q->l->tx_failure = why;
+        }
         spoil(q->l, &why);
         if (q->e)
                 *q->e = why;

@@ -149,15 +149,21 @@ static void dry_decided(struct run *r, struct job *j)
 }
 
 /* The script may have decided on what could not be read. An archive's bytes cannot be kept either: it counts as not done. Without memory they can:
- * it is held. */
+ * it is held. A broken disk ends the run here: a mark set behind later messages would let --resume pass this one by. */
 static bool unreadable(struct run *r, struct job *j)
 {
         const struct err *trouble = message_trouble(j->message);
         char name[512];
+        struct err why;
 
         if (trouble->code == ERR_NONE || trouble->code == ERR_NOMEM || !j->source->archive || j->source == j->lane->spool)
                 return false;
-        log_error("%.*s: %s: nothing was done for it", STR_FMT(job_name(r, j, name, sizeof name)), trouble->text);
+        why = *trouble;
+        (void)!err_in(&why, "%.*s: nothing was done for it", STR_FMT(job_name(r, j, name, sizeof name)));
+        if (ends_fetching(&why))
+                run_end(r, &why);
+        else
+                log_error("%s", why.text);
         job_over(r, j, OUTCOME_UNDONE);
         return true;
 }

@@ -97,6 +97,26 @@ def lock_of_an_mbox_that_stays():
         check(not r["trouble"] and not slow, "unlink %d: %s; waited for its own lock: %s; again: %s" % (k, r["trouble"], slow, run.again_command(r)))
 
 
+def archive_that_cannot_be_read_stops_there():
+    """EIO while the script looks at message 7, which lies in the archive: --resume goes on with it, not behind it."""
+    for k in range(6, 18):
+        r = run.point(["worker:pread:%d:fail:EIO" % k], True, True)
+        check(r["fired"] and not r["trouble"], "pread %d: %s; again: %s" % (k, "; ".join(r["trouble"]), run.again_command(r)))
+
+
+def lock_that_SQLite_does_not_get_back():
+    """SQLite tries for 10 s to get a lock that stays: once in a run, not at each further question to the state."""
+    w = fresh()
+    w.broken = False
+    began = time.monotonic()
+    code = w.run("worker:unlock:81:fail:EIO")
+    check(code != 0 or not w.done(), "exit code 0, and yet: " + w.done())
+    check(time.monotonic() - began < 25, "the run took %.0f s" % (time.monotonic() - began))
+    if not w.trouble:
+        run.settle(w, "unlock")
+    check(not w.trouble, str(w.trouble))
+
+
 def W17_disk_full():
     """A disk that is full from the n-th write on, or whose fsync fails: fetching stops, nothing is deleted of what is not whole here."""
     for word in ["worker:%s:%d:fail:%s:all" % (run.DISK, k, e) for k in (20, 40, 60, 100, 160) for e in ("ENOSPC", "EDQUOT")] + \
@@ -210,7 +230,8 @@ def L08_script_changed_after_a_crash():
 TESTS = [W4_fetched_and_not_yet_written, W5_staged_and_not_committed, W6_committed_and_not_yet_named, W7_settled_and_no_DELE_sent, W8_DELE_sent_and_no_QUIT,
          W9_answer_to_DELE_lost, W10_QUIT_sent_answer_lost, supervisor_dies_while_a_command_is_asked_for,
          at_most_once_and_the_run_dies,
-         lock_of_an_mbox_that_stays, W17_disk_full, B08_archive_cut_off_and_resumed, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
+         lock_of_an_mbox_that_stays, archive_that_cannot_be_read_stops_there, lock_that_SQLite_does_not_get_back,
+         W17_disk_full, B08_archive_cut_off_and_resumed, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
          D04_done_and_reported_as_failed, L08_script_changed_after_a_crash]
 
 
