@@ -209,8 +209,8 @@ static bool is_stale(int dir, const char *name, const struct append_job *j)
         return sys_now() - st.st_mtim.tv_sec > STALE_SECONDS;
 }
 
-/* It gets its name when it says whose it is: an empty lock of a process that died could only be waited for. The hidden name is
- * cleaned as staged files are. */
+/* It gets its name when it says whose it is, on the disk too: an empty lock, of a process that died or of a power cut, could only be waited
+ * for. The hidden name is cleaned as staged files are. */
 static bool make_lock(int dir, const char *name, const struct append_job *j, struct err *e)
 {
         char hidden[96], text[128];
@@ -223,7 +223,7 @@ static bool make_lock(int dir, const char *name, const struct append_job *j, str
         fd = sys_open_beneath(dir, str_of(hidden), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, e);
         if (fd < 0)
                 return false;
-        ok = sys_write_all(fd, text, strlen(text), e);
+        ok = sys_write_all(fd, text, strlen(text), e) && sys_fdatasync(fd, e);
         close(fd);
         ok = ok && sys_rename_new(dir, hidden, dir, name, e);
         if (!ok)

@@ -242,7 +242,7 @@ static bool got_body(struct fetch *f, struct mail *m, struct body *b, struct mes
                 f->asked--;
                 return once_more(f, m, e);
         }
-        m->suspect = less;
+        m->suspect = less || b->odd_end;
         return take_message(f, m, b, out, e);
 }
 

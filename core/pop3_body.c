@@ -44,10 +44,12 @@ static bool spill(struct fetch *f, struct body *b, struct digest **d, struct err
         return true;
 }
 
-/* Exchange: the final dot without a line end before it, then silence. */
+/* Exchange: the final dot without a line end before it, then silence. Not where the listed size says that this dot belongs to the message, whose end
+ * was merely lost; and whatever it is, a message that ends so stays on the server. */
 static bool stalled_end(struct fetch *f, struct body *b, const struct dot *d, uint64_t size, bool tail, struct err *e)
 {
-        if (e->code != ERR_TIMEOUT || !tail || b->fd >= 0 || b->mem.n < 2 || d->wire < size - size / 4)
+        if (e->code != ERR_TIMEOUT || !tail || b->fd >= 0 || b->mem.n < 2 || d->wire < size - size / 4 ||
+            d->wire - d->dots == size)
                 return false;
         b->mem.n -= 2;
         b->mem.p[b->mem.n++] = '\n';

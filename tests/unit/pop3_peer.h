@@ -35,7 +35,8 @@ struct peer {
         /* Answers a command itself: 1; leaves it to the server: 0; CUT: closes the connection. a: its first number. */
         int (*odd)(struct peer *p, const char *verb, unsigned a);
         int listener;
-        unsigned port, sessions, quits, count; /* count: for hooks */
+        unsigned port;
+        atomic_uint sessions, quits, count; /* count: for hooks */
         pthread_t thread;
         pthread_mutex_t lock;
         struct buf log;    /* commands of all sessions, a line each */

@@ -205,6 +205,12 @@ static const char *try_cut(struct bench *b, const struct world *w, enum way way,
                 bool done = g.ok && g.n == 0 && run > 0;
 
                 b->cutter.sessions_left = 0;
+                if (way == WAY_STALL && w->wrong_sizes && g.suspects > 0) { /* silence behind a dot: taken for the end, flagged, left on the server */
+                        bool left = b->peer.mail[1].gone == false;
+
+                        give_back(&g);
+                        return left ? NULL : "a message was deleted whose end is in doubt";
+                }
                 why = wrong(b, w, given, &g, done || run == RUNS_MAX - 1);
                 give_back(&g);
                 if (done)
@@ -327,7 +333,7 @@ int main(int argc, char **argv)
                         wish[n++] = argv[i];
         }
         seed = b.seed;
-        log_set_level(LOG_ERROR);
+        log_set_level(wish[3] ? LOG_DEBUG : LOG_ERROR); /* one cut: all that was said */
         if (!set_up(&b)) {
                 puts("the servers could not be started\n0 passed, 1 failed");
                 return 1;
