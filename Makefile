@@ -122,6 +122,7 @@ check-all: setup-test
 	@$(MAKE) --no-print-directory crash
 	@python3 tests/cost/run.py --large
 	@python3 tests/differ/run.py --count 5000 --mail
+	@python3 tests/crash/power.py
 	@$(MAKE) --no-print-directory wire
 
 # mailmill killed at every system call, and every system call failed: tests/crash/run.py

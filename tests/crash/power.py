@@ -163,7 +163,7 @@ def after(base, servers, disk, live, picture):
         disk.umount()
 
 
-def try_fs(base, servers, fs, images, seed):
+def D12_power_cut(base, servers, fs, images, seed):
     disk, dice, good, bad = Disk(base, fs), random.Random(seed), 0, 0
     while good + bad < images:
         live, pictures = life(base, servers, disk)
@@ -205,7 +205,7 @@ def main():
                     print("skipped: power loss on %s: mkfs.%s is not installed" % (fs, fs))
                     skipped += 1
                     continue
-                good, bad = try_fs(base, servers, fs, -(-o.images // len(o.fs.split(","))), o.seed)
+                good, bad = D12_power_cut(base, servers, fs, -(-o.images // len(o.fs.split(","))), o.seed)
                 print("# %s: %d images, %d wrong (seed %d)" % (fs, good + bad, bad, o.seed))
                 total = [total[0] + good, total[1] + bad]
     except subprocess.CalledProcessError as e:
