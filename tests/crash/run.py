@@ -97,8 +97,9 @@ def point(words, fixed=False, archive=False):
 
 
 def deferred(w):
-    """All that is missing is a forward or a command that failed, is kept, and will be tried again: the message itself is settled."""
-    return bool(w.now["outbox"]) and all(v[2] > 0 for v in w.now["outbox"].values())
+    """All that is missing is a forward or a command that failed, is kept, and will be tried again: the message itself is settled. A smarthost
+    that could not be reached at all is no try of any mail, but the run says so."""
+    return bool(w.now["outbox"]) and (all(v[2] > 0 for v in w.now["outbox"].values()) or "stays in the outbox" in w.output)
 
 
 def guarded(task):
