@@ -6,6 +6,7 @@
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "core/sasl.h"
 #include "core/sys.h"
 #include "core/tls.h"
 
@@ -40,6 +41,18 @@ static void note_odd(struct pop3 *p, const char *what)
         p->odd_noted = true;
 }
 
+/* The server knows the password by now, and may repeat it. */
+static struct str without_password(struct pop3 *p, struct str line)
+{
+        if (!p->who)
+                return line;
+        line = str_first(line, SAID_MAX);
+        if (line.n)
+                memcpy(p->said, line.p, line.n);
+        sasl_star(p->said, line.n, p->who->user, p->who->password);
+        return str_make(p->said, line.n);
+}
+
 /* Blanks before the status and bare LF line ends are what honest servers get wrong; anything else is garbage. */
 bool pop3_status(struct pop3 *p, struct reply *r, struct err *e)
 {
@@ -50,7 +63,7 @@ bool pop3_status(struct pop3 *p, struct reply *r, struct err *e)
                 return false;
         word = skip_blanks(line);
         if (!pop3_is_status(word))
-                return err_set(e, ERR_PROTO, "expected +OK or -ERR, the server said \"%.*s\"", STR_FMT(str_first(line, SAID_MAX)));
+                return err_set(e, ERR_PROTO, "expected +OK or -ERR, the server said \"%.*s\"", STR_FMT(str_first(without_password(p, line), SAID_MAX)));
         p->bare_lf = bare_lf && (p->bare_lf || !p->seen_status);
         p->seen_status = true;
         if (bare_lf)
@@ -59,6 +72,8 @@ bool pop3_status(struct pop3 *p, struct reply *r, struct err *e)
                 note_odd(p, "blanks before a status");
         r->ok = word.p[0] == '+';
         r->text = str_trim(str_from(word, r->ok ? 3 : 4));
+        if (!r->ok)
+                r->text = without_password(p, r->text);
         return true;
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "core/net.h"
+#include "core/sasl.h"
 #include "core/sys.h"
 
 enum {
@@ -69,21 +70,31 @@ static bool lost(enum err_code code)
         return code == ERR_NET || code == ERR_TIMEOUT;
 }
 
+/* A server that we come back to knows the password, and may say it in its greeting. */
+static bool enter(struct fetch *f, bool ask, struct err *e)
+{
+        f->p = greet(f, e);
+        if (f->p && log_in(f, ask, e))
+                return true;
+        sasl_hide(e, f->acc->user, f->acc->password);
+        return false;
+}
+
 /* Servers that hang up on CAPA, or never answer it, are not asked again, once a login without it has gone through. */
 static bool open_session(struct fetch *f, struct err *e)
 {
         bool ask = !f->la.no_capa || f->acc->tls == TLS_STARTTLS, asked;
 
-        f->p = greet(f, e);
-        if (!f->p || log_in(f, ask, e))
-                return f->p;
+        if (enter(f, ask, e))
+                return true;
+        if (!f->p)
+                return false;
         asked = f->p->capa.known || f->acc->tls == TLS_STARTTLS || !ask;
         fetch_drop_session(f);
         if (asked || !lost(e->code))
                 return false;
         log_info("%.*s: %s; connecting again without CAPA", STR_FMT(f->s.name), e->text);
-        f->p = greet(f, e);
-        if (f->p && log_in(f, false, e)) {
+        if (enter(f, false, e)) {
                 fetch_learn(f, no_capa_flag);
                 return true;
         }

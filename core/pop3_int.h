@@ -20,11 +20,13 @@ struct pop3 {
         bool odd_noted;
         bool no_uidl;               /* refused: no item of the listing has a UID */
         char stamp[256];            /* "<...>" of the greeting, for APOP; empty: none */
+        const struct account *who;  /* logged in; NULL: not yet */
+        char said[SAID_MAX];        /* of a refusal, without the password */
 };
 
 struct reply {
         bool ok;
-        struct str text;            /* after the status, trimmed; good until the next line is read */
+        struct str text;            /* after the status, trimmed; good until the next line is read. Of a refusal SAID_MAX bytes */
 };
 
 /* One status line. ERR_PROTO when it is none. */

@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "core/map.h"
 #include "core/mem.h"
+#include "core/sasl.h"
 
 enum {
         ENTRIES_MAX = 1 << 20,          /* messages of one listing */
@@ -302,8 +303,11 @@ bool pop3_list(struct pop3 *p, struct pop3_item **items, size_t *n, struct arena
         bool ok = list_all(p, &l, &u, e);
 
         mem_free(l.list);
-        if (!ok)
+        if (!ok) {
+                if (p->who)
+                        sasl_hide(e, p->who->user, p->who->password);
                 return err_in(e, "listing the mailbox");
+        }
         *items = u.items;
         *n = u.n;
         return true;

@@ -210,8 +210,9 @@ bool pop3_login(struct pop3 *p, const struct account *acc, struct err *e)
         if (!secret_get(acc->password, &password, e))
                 return err_in(e, "the password");
         if (!login(p, acc, encrypted, password, e)) {
-                secret_hide(e, password);
+                sasl_hide(e, acc->user, acc->password);
                 return err_in(e, "logging in as %.*s", STR_FMT(str_first(acc->user, SAID_MAX)));
         }
+        p->who = acc;
         return true;
 }

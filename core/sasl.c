@@ -251,3 +251,55 @@ void sasl_free(struct sasl *s)
         mem_free(s->password);
         mem_free(s);
 }
+
+/* ---- what a server repeats ---- */
+
+/* Itself, and as LOGIN and PLAIN send it. */
+static void each_form(struct str user, struct str value, void (*star)(void *text, struct str value), void *text)
+{
+        size_t n = user.n + value.n + 2, room = base64_room(2 * n);
+        char *plain = mem_alloc(n + room), *coded = plain ? plain + n : NULL;
+
+        star(text, value);
+        if (!plain)
+                return;
+        memcpy(plain + 2 + user.n, value.p, value.n);
+        star(text, str_make(coded, base64_encode(value, coded)));
+        plain[0] = plain[1 + user.n] = 0;
+        if (user.n)
+                memcpy(plain + 1, user.p, user.n);
+        star(text, str_make(coded, base64_encode(str_make(plain, n), coded)));
+        mem_wipe(plain, n + room);
+        mem_free(plain);
+}
+
+struct region {
+        char *text;
+        size_t n;
+};
+
+static void star_region(void *ctx, struct str value)
+{
+        struct region *r = ctx;
+
+        secret_star(r->text, r->n, value);
+}
+
+static void star_error(void *e, struct str value) { secret_hide(e, value); }
+
+void sasl_star(char *text, size_t n, struct str user, const struct secret *password)
+{
+        struct region r = { text, n };
+        struct str value;
+
+        if (secret_known(password, &value))
+                each_form(user, value, star_region, &r);
+}
+
+void sasl_hide(struct err *e, struct str user, const struct secret *password)
+{
+        struct str value;
+
+        if (e && secret_known(password, &value))
+                each_form(user, value, star_error, e);
+}

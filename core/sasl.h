@@ -2,7 +2,7 @@
 #ifndef CORE_SASL_H
 #define CORE_SASL_H
 
-#include "core/buf.h"
+#include "core/secret.h"
 
 enum { SASL_STEPS_MAX = 10 }; /* challenges of one exchange; no mechanism here has more than three */
 
@@ -24,5 +24,9 @@ bool sasl_step(struct sasl *s, struct str challenge, struct buf *answer, bool *p
 /* False while the server still owes a proof of its own (SCRAM): its "+OK" must not be believed before. */
 bool sasl_complete(const struct sasl *s);
 void sasl_free(struct sasl *s); /* wipes; may be NULL */
+/* Puts stars for a password that is known in what a server says, for it may repeat what it was sent: as it is, and as PLAIN and LOGIN send
+ * it. password may be NULL. */
+void sasl_star(char *text, size_t n, struct str user, const struct secret *password);
+void sasl_hide(struct err *e, struct str user, const struct secret *password);
 
 #endif

@@ -25,7 +25,7 @@ struct secret {
         struct buf about; /* secret_describe */
         pthread_mutex_t lock;
         atomic_uint asked; /* how often; a caller that waited while it grew shares the answer */
-        bool known;
+        atomic_bool known; /* never taken back, and then value and n stay as they are */
         struct err why;   /* when it was asked for and not got */
         char *value;      /* locked, ROOM bytes */
         size_t n;         /* more than SECRET_MAX: too long */
@@ -65,30 +65,52 @@ void secret_unref(struct secret *s)
 struct str secret_describe(const struct secret *s) { return buf_str(&s->about); }
 bool secret_is_literal(const struct secret *s) { return s->kind == LITERAL; }
 
-/* An error's text has an end, and what is repeated there may have been cut. */
-static void hide_cut(struct err *e, struct str rest, struct str value)
+/* A text has an end, and what is repeated there may have been cut. */
+static void star_cut(char *text, size_t size, struct str value)
 {
-        for (size_t n = value.n < rest.n ? value.n : rest.n; n >= HIDDEN_MIN; n--)
-                if (memcmp(rest.p + rest.n - n, value.p, n) == 0) {
-                        memset(e->text + (rest.p - e->text) + rest.n - n, '*', n);
+        for (size_t n = value.n < size ? value.n : size; n >= HIDDEN_MIN; n--)
+                if (memcmp(text + size - n, value.p, n) == 0) {
+                        memset(text + size - n, '*', n);
                         return;
                 }
 }
 
+void secret_star(char *text, size_t n, struct str value)
+{
+        if (value.n < HIDDEN_MIN)
+                return;
+        while (n > 0) {
+                size_t at = str_find_str(str_make(text, n), value);
+
+                if (at >= n)
+                        break;
+                memset(text + at, '*', value.n);
+                text += at + value.n;
+                n -= at + value.n;
+        }
+        star_cut(text, n, value);
+}
+
+/* What stands in an error was escaped on its way in, and the secret with it. */
 void secret_hide(struct err *e, struct str value)
 {
-        struct str rest = e ? str_of(e->text) : STR_NONE;
+        char shown[ERR_TEXT_MAX];
+        size_t n;
 
-        while (value.n >= HIDDEN_MIN && rest.n > 0) {
-                size_t at = str_find_str(rest, value);
-                char *p = e->text + (rest.p - e->text) + at;
+        if (!e)
+                return;
+        n = log_escape(str_first(value, sizeof shown), shown, sizeof shown);
+        secret_star(e->text, strlen(e->text), value);
+        secret_star(e->text, strlen(e->text), str_make(shown, n));
+        mem_wipe(shown, sizeof shown);
+}
 
-                if (at >= rest.n)
-                        break;
-                memset(p, '*', value.n);
-                rest = str_from(rest, at + value.n);
-        }
-        hide_cut(e, rest, value);
+bool secret_known(const struct secret *s, struct str *value)
+{
+        if (!s || !atomic_load(&s->known))
+                return false;
+        *value = str_make(s->value, s->n);
+        return true;
 }
 
 static struct secret *make(enum kind kind, struct str text, const char *about)
@@ -465,9 +487,11 @@ static bool obtain(struct secret *s, struct err *e)
 /* Under the lock. */
 static void ask_once(struct secret *s)
 {
-        s->known = obtain(s, &s->why) && check_value(s, &s->why);
+        bool known = obtain(s, &s->why) && check_value(s, &s->why);
+
+        atomic_store(&s->known, known);
         s->asked++;
-        if (s->known)
+        if (known)
                 return;
         err_in(&s->why, "secret from %.*s", STR_FMT(buf_str(&s->about)));
         if (s->value && s->kind != LITERAL)

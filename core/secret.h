@@ -27,8 +27,13 @@ bool secret_is_literal(const struct secret *s);
  * should have come from and, for a file, the chmod to run. */
 bool secret_get(struct secret *s, struct str *value, struct err *e) MUST_CHECK;
 
-/* Puts stars for it in an error's text: a server may repeat what it was sent. */
+/* The value where it has been asked for already; asks nobody. s may be NULL. */
+bool secret_known(const struct secret *s, struct str *value);
+
+/* Puts stars for a value in an error's text, or in any: a server may repeat what it was sent. Values of less than three bytes stay: half of
+ * what the server says would be stars. */
 void secret_hide(struct err *e, struct str value);
+void secret_star(char *text, size_t n, struct str value);
 
 /* Tests only: the seconds a command may take without a terminal (30) and with one (300, also for an answer to a prompt). */
 void secret_set_limits(double alone, double at_terminal);

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "core/sasl.h"
+
 enum {
         LINE_MAX_BYTES = 2048, /* RFC 5321 4.5.3.1.5 allows 512; explanations with URLs are longer */
         LINES_MAX = 128,       /* of one reply: the longest EHLO answers have some 30 */
@@ -74,7 +76,8 @@ static bool read_reply(struct smtp *s, void (*each)(struct smtp *s, struct str t
                 if (!lines_read(s->l, LINE_MAX_BYTES, &line, NULL, e))
                         return false;
                 if (!parse_line(line, &s->code, &more, &text))
-                        return err_set(e, ERR_PROTO, "\"%.*s\" is no SMTP reply", STR_FMT(str_first(line, 200)));
+                        return err_set(e, ERR_PROTO, "\"%.*s\" is no SMTP reply", STR_FMT(str_first(line, 200))),
+                               sasl_hide(e, s->h->user, s->h->password), false;
                 if (n == 0)
                         buf_printf(&s->text, "%03d", s->code);
                 keep(s, text);
@@ -86,6 +89,8 @@ static bool read_reply(struct smtp *s, void (*each)(struct smtp *s, struct str t
                 s->text.p[1] = (char)('0' + s->code / 10 % 10);
                 s->text.p[2] = (char)('0' + s->code % 10);
         }
+        if (s->code != 334 && s->text.n > 3) /* but for a challenge: it is an answer to be kept, and may repeat our last one */
+                sasl_star(s->text.p + 3, s->text.n - 3, s->h->user, s->h->password);
         return buf_ok(&s->text, e);
 }
 

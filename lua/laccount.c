@@ -1,6 +1,7 @@
 /* mail.account and mail.smarthost. */
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/log.h"
 #include "core/secret.h"
@@ -17,7 +18,16 @@ static struct secret *literal_password(lua_State *L, const char *what, struct st
                 state_complain(L, "%s: a password in the command line can be read by others: use secret.command, secret.env, secret.file …", what);
                 return NULL;
         }
-        if (stat(en->script.p, &st) != 0 || (st.st_mode & 077) != 0) {
+        if (stat(en->script.p, &st) != 0 || !S_ISREG(st.st_mode)) {
+                state_complain(L, "%s: a password stands in the script, which is no regular file: use secret.command, secret.env, secret.file …", what);
+                return NULL;
+        }
+        if (st.st_uid != geteuid()) {
+                state_complain(L, "%s: a password stands in the script, which belongs to another user (%d): chown %d %.*s", what, (int)st.st_uid,
+                               (int)geteuid(), STR_FMT(en->script));
+                return NULL;
+        }
+        if ((st.st_mode & 077) != 0) {
                 state_complain(L, "%s: a password stands in the script, and others may read the script: use secret.command, secret.env, "
                                "secret.file …, or chmod 600 %.*s", what, STR_FMT(en->script));
                 return NULL;

@@ -186,4 +186,31 @@ TEST(misuse)
         sasl_free(NULL);
 }
 
+/* C06: a server may repeat what it was sent; short secrets stay, or half of what it says would be stars. */
+TEST(C06_what_a_server_repeats)
+{
+        struct secret *s = secret_literal(STR("op\x1b\xc3\xa4n sesame")), *shorter = secret_literal(STR("ab"));
+        char text[] = "no op\x1b\xc3\xa4n sesame, no b3Abw6RuIHNlc2FtZQ==, no AG1lAG9wG8OkbiBzZXNhbWU=, cut op\x1b\xc3\xa4n", two[] = "ab and ab";
+        struct str value;
+        struct err e;
+
+        NEED(s && shorter);
+        sasl_star(text, sizeof text - 1, STR("me"), s);
+        CHECK(strstr(text, "sesame")); /* not before it was asked for */
+        CHECK(!secret_known(s, &value) && !secret_known(NULL, &value));
+        NEED(secret_get(s, &value, &e) && secret_known(s, &value) && secret_get(shorter, &value, &e));
+        err_set(&e, ERR_TEMP, "%s", text);
+        sasl_star(text, sizeof text - 1, STR("me"), s);
+        CHECK_STR(str_of(text), "no *************, no ********************, no ************************, cut ******");
+        CHECK(strstr(e.text, "\\x1b"));
+        sasl_hide(&e, STR("me"), s); /* what was escaped on its way in, too */
+        CHECK(!strstr(e.text, "sesame") && !strstr(e.text, "op") && !strstr(e.text, "b3A") && !strstr(e.text, "AG1l"));
+        sasl_star(two, sizeof two - 1, STR("me"), shorter);
+        CHECK_STR(str_of(two), "ab and ab");
+        sasl_star(two, sizeof two - 1, STR("me"), NULL);
+        sasl_hide(NULL, STR("me"), s);
+        secret_unref(s);
+        secret_unref(shorter);
+}
+
 TEST_MAIN
