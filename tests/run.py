@@ -2,11 +2,13 @@
 """Runs every test and ends with a line that counts them. usage: run.py [STEP ...] (names as printed; default all)
 
 Each step is a command that ends with "N passed, N failed[, N skipped]"; one that does not, or that exits with a failure and counts none, is
-one failed test. Everything a step prints is kept in BUILD/test-STEP.log and shown when it fails."""
-import os, re, subprocess, sys, time
+one failed test. Everything a step prints is kept in build/test-STEP.log and shown when it fails. A command that takes longer than LIMIT is
+killed with all it started, and what each of its threads waited for is shown: no test may keep the others from being run."""
+import glob, os, re, signal, subprocess, sys, tempfile, time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COUNT = re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
+LIMIT = 600  # seconds for a command; the longest takes two minutes on two cores
 JOBS = "-j%d" % (os.cpu_count() or 2)
 ASAN = ["BUILD=build-asan", "SANITIZE=address,undefined", "OPT=-O1 -g"]
 TSAN = ["BUILD=build-tsan", "SANITIZE=thread", "OPT=-O1 -g"]
@@ -42,16 +44,64 @@ def steps():
     yield "hostile", [["python3", os.path.join(TOP, "tests", "mail", "hostile.py")]]
 
 
+def read(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def session(sid):
+    """The processes of a session: a command is the leader of its own."""
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        fields = read(stat).rpartition(")")[2].split()
+        if len(fields) > 3 and fields[3] == str(sid):
+            yield int(stat.split("/")[2])
+
+
+def waiting(sid):
+    """What every thread is doing: its state, the kernel's function, and the system call with its arguments."""
+    lines = []
+    for pid in session(sid):
+        lines.append("%d %s" % (pid, read("/proc/%d/cmdline" % pid)[:200]))
+        for t in sorted(glob.glob("/proc/%d/task/*" % pid)):
+            lines.append("    %s %s %s" % (read(t + "/stat").rpartition(")")[2].split(" ", 2)[1:2], read(t + "/wchan"), read(t + "/syscall")))
+    return "\n".join(lines)
+
+
+def end(sid):
+    for pid in session(sid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def limited(cmd, env):
+    """(exit status, output). The output goes to a file: a pipe would be held open by whatever the command leaves behind."""
+    with tempfile.TemporaryFile() as out:
+        p = subprocess.Popen(cmd, cwd=TOP, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        late = ""
+        try:
+            p.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            late = "\nnot finished after %d s, killed; its processes and threads (state, where, system call):\n%s\n" % (LIMIT, waiting(p.pid))
+        end(p.pid)
+        status = p.wait()
+        out.seek(0)
+        return status, out.read().decode("utf-8", "replace") + late
+
+
 def run(name, cmd, log):
     env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=0", UBSAN_OPTIONS="print_stacktrace=1", LC_ALL="C.UTF-8")
-    p = subprocess.run(cmd, cwd=TOP, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    out = p.stdout.decode("utf-8", "replace")
+    status, out = limited(cmd, env)
     log.write("$ %s\n%s\n" % (" ".join(cmd), out))
     found = COUNT.findall(out)
-    if found and not (p.returncode and found[-1][1] == "0"):
+    if found and not (status and found[-1][1] == "0"):
         passed, failed, skipped = (int(x or 0) for x in found[-1])
     else:
-        passed, failed, skipped = int(p.returncode == 0), int(p.returncode != 0), 0
+        passed, failed, skipped = int(status == 0), int(status != 0), 0
     if failed:
         print("---- %s: %s" % (name, " ".join(cmd)))
         print(out[-6000:])
