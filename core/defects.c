@@ -55,6 +55,7 @@ const struct defect_word defect_words[] = {
         { "received.loop", "more Received fields than the limit: it may be going round in circles" },
         { "smime.broken", "S/MIME that cannot be read; the part is one leaf" },
         { "syntax.address", "addresses that cannot be read" },
+        { "syntax.encoding", "a transfer encoding followed by a ';'; what stands before it counts" },
         { "syntax.id", "a message identifier that cannot be read" },
         { "syntax.parameters", "Content-Type or Content-Disposition parameters that cannot be read as written" },
         { "syntax.type", "a Content-Type that cannot be read; text/plain is assumed" },

@@ -129,18 +129,19 @@ static struct str text_charset(struct message *m)
         return STR_NONE;
 }
 
-/* Bytes in a header that are neither ASCII nor UTF-8 are most likely in the charset of the text (old Russian, Chinese and Japanese mail).
- * Only where it leaves ASCII alone and fits: what parts and quotes a field must not change. Else they are the reader's to guess. */
-static struct str from_8bit(struct message *m, struct str raw, struct arena *a)
+/* Only where the charset leaves ASCII alone and fits: what parts and quotes a field must not change. Else the bytes are the reader's to
+ * guess. */
+struct str message_from_8bit(struct message *m, struct str raw, struct str charset, struct arena *a)
 {
         static const char ascii[] = "\"(),:;<=>?@[\\]_a0";
         struct buf b = BUF_INIT;
-        struct str charset, out = raw;
+        struct str out = raw;
         bool bad = false, unknown = false;
 
         if (utf8_valid(raw))
                 return raw;
-        charset = text_charset(m);
+        if (charset.n == 0 || str_eq(charset, STR("us-ascii")))
+                charset = text_charset(m);
         if (charset.n == 0 || str_starts(charset, STR("utf")) || str_eq(charset, STR("iso-8859-1")))
                 return raw; /* not UTF-8, as we know; and words.c takes the other for what it mostly is */
         if (charset_to_utf8(charset, str_of(ascii), &b, &bad, &unknown) && str_eq(buf_str(&b), str_of(ascii))) {
@@ -165,7 +166,7 @@ struct str message_decode(struct message *m, struct str raw, struct arena *a)
                 message_add_defect(m, "limit.header");
                 raw.n = m->lim.header_field;
         }
-        s = header_unfold(from_8bit(m, raw, a), a);
+        s = header_unfold(message_from_8bit(m, raw, STR_NONE, a), a);
         s = s.p ? words_decode(s, STR(""), &m->lim, &defects, a) : s;
         if (!s.p)
                 message_nomem(m);
@@ -273,7 +274,7 @@ static struct addr *parse_addresses(struct message *m, struct str raw)
 
         if (raw.n > m->lim.header_field) /* addr_parse cuts it, where an address ends */
                 message_add_defect(m, "limit.header");
-        first = addr_parse(from_8bit(m, raw, m->a), &m->lim, &defects, m->a);
+        first = addr_parse(message_from_8bit(m, raw, STR_NONE, m->a), &m->lim, &defects, m->a);
         if (defects & ADDR_SYNTAX)
                 message_add_defect(m, "syntax.address");
         if (defects & ADDR_LIMIT)

@@ -180,7 +180,7 @@ static bool read_names(struct part *p, const struct header *h, const struct para
                 for (unsigned n = 0; f && n < NAMES_MAX; n++, f = header_find_after(h, all[i].field, f)) {
                         struct params more = { 0 };
 
-                        if (n > 0 && !params_parse(&more, f->raw, &p->m->lim, a))
+                        if (n > 0 && !params_parse(&more, message_from_8bit(p->m, f->raw, p->charset, a), &p->m->lim, a))
                                 return false;
                         add_names(p, &more, all[i].key);
                 }
@@ -203,13 +203,39 @@ static void read_id(struct part *p, const struct header *h, struct arena *a)
         p->id = kept(p->m, s.n ? message_utf8(p->m, s) : STR_NONE);
 }
 
+static void set_charset(struct part *p, const struct params *type)
+{
+        struct str charset = str_trim(params_value(type, STR("charset")));
+
+        p->charset_given = charset.n > 0;
+        if (charset.n)
+                p->charset = kept_lower(p->m, charset);
+        else if (str_starts(p->mime->type, STR("text/")))
+                p->charset = STR("us-ascii"); /* RFC 2046 4.1.2 */
+}
+
+/* Before the names beside it are read, which may be in it. */
+static bool read_charset(struct part *p, struct str raw, struct arena *a)
+{
+        struct params type = { 0 };
+
+        if (utf8_valid(raw))
+                return true;
+        if (!params_parse(&type, raw, &p->m->lim, a))
+                return false;
+        set_charset(p, &type);
+        return true;
+}
+
 static bool read_params(struct part *p, const struct header *h, struct str name, struct params *out, struct arena *a)
 {
         const struct field *f = header_find(h, name);
 
         for (const struct field *last = f; last && p->other; last = header_find_after(h, name, last))
                 f = last;
-        if (f && !params_parse(out, f->raw, &p->m->lim, a))
+        if (f && str_eq(name, STR("content-type")) && !read_charset(p, f->raw, a))
+                return false;
+        if (f && !params_parse(out, message_from_8bit(p->m, f->raw, p->charset, a), &p->m->lim, a))
                 return false;
         note_params(p->m, out->defects);
         return true;
@@ -230,22 +256,26 @@ static bool read_facts(struct part *p, struct str block, struct arena *a)
 {
         struct params type = { 0 }, disposition = { 0 };
         struct header h = { 0 };
-        struct str charset;
 
-        if (!split(p, block, &h, a) || !read_params(p, &h, STR("content-type"), &type, a) ||
-            !read_params(p, &h, STR("content-disposition"), &disposition, a))
+        if (!split(p, block, &h, a) || !read_params(p, &h, STR("content-type"), &type, a))
                 return false;
-        charset = str_trim(params_value(&type, STR("charset")));
-        p->charset_given = charset.n > 0;
-        if (charset.n)
-                p->charset = kept_lower(p->m, charset);
-        else if (str_starts(p->mime->type, STR("text/")))
-                p->charset = STR("us-ascii"); /* RFC 2046 4.1.2 */
+        set_charset(p, &type);
+        if (!read_params(p, &h, STR("content-disposition"), &disposition, a))
+                return false;
         p->flowed = str_eq_nocase(params_value(&type, STR("format")), STR("flowed"));
         p->delsp = str_eq_nocase(params_value(&type, STR("delsp")), STR("yes"));
         p->disposition = kept_lower(p->m, disposition.value); /* a field that says nothing is empty, not absent */
         read_id(p, &h, a);
         return read_names(p, &h, &type, &disposition, a);
+}
+
+/* For its 8-bit bytes other parts may be asked, whose headers are read to the same place. */
+static bool keep_block(struct message *m, struct str *block, struct arena *a)
+{
+        if (block->p != m->head.p || utf8_valid(*block))
+                return true;
+        *block = arena_str(a, *block);
+        return block->p != NULL;
 }
 
 /* In an arena of its own, like the structure's: only what is kept is copied. */
@@ -259,7 +289,7 @@ static void need_facts(struct part *p)
                 return;
         p->facts_read = true;
         a = arena_new(0);
-        if (!a || (message_block(p->m, p->header, &block) && !read_facts(p, block, a)))
+        if (!a || (message_block(p->m, p->header, &block) && !(keep_block(p->m, &block, a) && read_facts(p, block, a))))
                 message_nomem(p->m);
         arena_free(a);
 }

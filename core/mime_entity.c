@@ -45,14 +45,15 @@ static const struct field *only(const struct header *h, struct str name, bool ot
         return other ? last : f;
 }
 
-/* The word of a Content-Transfer-Encoding: comments, blanks and what follows a ';' are dropped, quotes are not. At most out_n
- * bytes; a longer word is no encoding that anybody knows. */
-static struct str encoding_word(struct str raw, char *out, size_t out_n)
+/* The word of a Content-Transfer-Encoding: comments, blanks and what follows a ';' (*more: there is one) are dropped, quotes are
+ * not. At most out_n bytes; a longer word is no encoding that anybody knows. */
+static struct str encoding_word(struct str raw, char *out, size_t out_n, bool *more)
 {
         size_t n = 0;
         int comment = 0;
 
-        for (size_t i = 0; i < raw.n && n < out_n; i++) {
+        *more = false;
+        for (size_t i = 0; i < raw.n && n < out_n && !*more; i++) {
                 char c = raw.p[i];
 
                 if (c == '(')
@@ -60,7 +61,7 @@ static struct str encoding_word(struct str raw, char *out, size_t out_n)
                 else if (c == ')' && comment)
                         comment--;
                 else if (c == ';' && !comment)
-                        break;
+                        *more = true;
                 else if (!comment && (n || !ascii_is_space(c)))
                         out[n++] = ascii_lower(c);
         }
@@ -96,19 +97,25 @@ static enum mime_encoding kind_encoding(struct str word, const struct limits *li
 {
         char space[ENCODING_MAX];
         unsigned found = 0;
+        bool more;
 
         if (word.n > 1 && word.p[0] == '"' && word.p[word.n - 1] == '"')
-                return encoding_called(encoding_word(str_make(word.p + 1, word.n - 2), space, sizeof space));
+                return encoding_called(encoding_word(str_make(word.p + 1, word.n - 2), space, sizeof space, &more));
         if (str_starts(word, STR("=?")) && word.n <= ENCODING_MAX)
-                return encoding_called(encoding_word(words_decode(word, STR_NONE, lim, &found, a), space, sizeof space));
+                return encoding_called(encoding_word(words_decode(word, STR_NONE, lim, &found, a), space, sizeof space, &more));
         return MIME_UNKNOWN;
 }
 
-static enum mime_encoding encoding_of(struct mime *m, struct str raw, const struct limits *lim, struct arena *scratch)
+/* RFC 2045 6.1 has no parameters here; mail has a ';' and more. */
+static enum mime_encoding encoding_of(struct mime *m, struct str raw, const struct limits *lim, struct mime_defects *d,
+                                      struct arena *scratch)
 {
         char space[ENCODING_MAX];
-        enum mime_encoding is = encoding_called(encoding_word(raw, space, sizeof space)), kind;
+        bool more;
+        enum mime_encoding is = encoding_called(encoding_word(raw, space, sizeof space, &more)), kind;
 
+        if (more && is != MIME_UNKNOWN)
+                mime_defect(d, "syntax.encoding");
         if (is != MIME_UNKNOWN)
                 return is;
         kind = kind_encoding(str_trim(raw), lim, scratch);
@@ -236,7 +243,7 @@ static bool read_fields(struct mime *m, const struct header *h, const struct lim
         struct params p = { 0 };
 
         m->doubts = (types ? MIME_DOUBT_TYPE : 0) | (encodings ? MIME_DOUBT_ENCODING : 0);
-        m->encoding = encoding ? encoding_of(m, encoding->raw, lim, scratch) : MIME_IDENTITY;
+        m->encoding = encoding ? encoding_of(m, encoding->raw, lim, d, scratch) : MIME_IDENTITY;
         if (type && !params_parse(&p, type->raw, lim, scratch))
                 return false;
         note_params(&p, d);

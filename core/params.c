@@ -135,6 +135,15 @@ static bool starts_param(struct str s)
         return n < s.n && s.p[n] == '=';
 }
 
+/* RFC 2045 5.1 has no quotes around a type or a disposition; mail has. */
+static struct str unquoted(struct reader *r, struct str v)
+{
+        if (v.n < 3 || v.p[0] != '"' || v.p[v.n - 1] != '"')
+                return v;
+        defect(r, PARAMS_SYNTAX);
+        return str_make(v.p + 1, v.n - 2);
+}
+
 static void read_value(struct reader *r)
 {
         struct buf v = BUF_INIT;
@@ -163,7 +172,7 @@ static void read_value(struct reader *r)
                 skip_blanks(r);
         }
         r->nomem |= v.failed;
-        r->out->value = v.n ? lower(r, buf_str(&v)) : STR("");
+        r->out->value = v.n ? lower(r, unquoted(r, buf_str(&v))) : STR("");
         buf_free(&v);
 }
 

@@ -372,11 +372,13 @@ static int redirect(lua_State *L)
         return 0;
 }
 
-/* RFC 3834 section 2: no answer to what no person wrote. */
-static const char *automatic(struct message *m, const struct addr *to)
+/* RFC 3834 section 2: no answer to what no person wrote, nor to what runs in a circle. */
+static const char *automatic(struct message *m, const struct addr *to, const struct limits *lim)
 {
         struct str s = message_field(m, STR("Auto-Submitted"));
 
+        if (message_received_count(m) > lim->received)
+                return "it has run through too many servers (Received; limit received)";
         if (s.p && !str_starts_nocase(s, STR("no")))
                 return "it was sent automatically (Auto-Submitted)";
         s = message_field(m, STR("Precedence"));
@@ -466,7 +468,7 @@ static int reply(lua_State *L)
         OPTIONS_CHECK(L, 2, "reply", names);
         if (!to || !to->valid)
                 to = message_addresses(p->message, STR("From"));
-        why = automatic(p->message, to);
+        why = automatic(p->message, to, &state_config(p)->limits);
         if (why) {
                 lua_pushnil(L);
                 lua_pushfstring(L, "no reply: %s", why);
@@ -538,7 +540,7 @@ static const luaL_Reg message_methods[] = {
         { "redirect", redirect },
         /*** m:reply(options) -> true, or nil, sentence, code
          * Answers to Reply-To or From, marked Auto-Submitted, with the null sender (RFC 3834). What no person wrote (lists, bulk, reports, other
-         * robots) gets no answer: nil and why.
+         * robots), and what has run through more servers than limits.received, gets no answer: nil and why.
          * option text: the answer.
          * option subject: "Re: " and the message's by default.
          * option from: the sender.

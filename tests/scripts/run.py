@@ -692,6 +692,20 @@ def S09_fifty_servers(c):
     has(c.err, "51 Received fields", "run in a circle")
 
 
+def S09_replies(c):
+    """A reply to what runs in a circle is none: more than 50 Received fields, or our own header; 50 are answered. The message itself is settled."""
+    c.env["PW"] = "secret"
+    servers = world.Servers()
+    script = c.script(LOOP % (servers.pop3, servers.smtp, "local ok, why = m:reply { text = 'hello' }; print(ok, why)"))
+    hop = b"Received: from a by b; Mon, 2 Nov 2026 10:12:40 +0100\n"
+    for n, (top, said) in enumerate(((hop * 50, None), (hop * 51, "too many servers"), (b"X-Mailmill-Action: 1\n", "mailmill sent it"),
+                                     (b"X-Mailmill-Loop: 1\n", "mailmill sent it"))):
+        drop, sink = servers.maildrop, servers.sink = world.Maildrop({1: (top + b"From: b@example.net\nSubject: x\n\nx\n", [])}), world.Sink()
+        c.run(script, "--state", "%s/state%d" % (c.d, n))
+        same((len(sink.mails), len(drop.left)), (int(not said), 0), "answered and left on the server, %d" % n)
+        has(c.out, said or "true")
+
+
 def S10_a_million_forwards(c):
     """A script that forwards without end sends nothing; one that swallows the error sends four a message, and twenty an account's run; one that
     swallows it too often runs out of room, and sends nothing either."""
@@ -960,7 +974,7 @@ def T13_roots(c):
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
          held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
          H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, T17_round_trip, D08_signals,
-         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S10_a_million_forwards, C08_closed_to_others, T13_roots, progress, demo, man_page]
+         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S09_replies, S10_a_million_forwards, C08_closed_to_others, T13_roots, progress, demo, man_page]
 
 
 def main():

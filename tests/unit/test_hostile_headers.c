@@ -340,6 +340,59 @@ TEST(H08_bytes_in_the_charset_of_the_text)
         end();
 }
 
+/* KOI8-R, by what stands nearest: the part's own charset, that of another text, Windows-1252. UTF-8 where it is valid. */
+TEST(H08_names_of_files_in_the_charset_of_the_text)
+{
+#define NAMED(own, other, name)                                                                                                \
+        "Content-Type: multipart/mixed; boundary=b\n\n--b\n" own "Content-Disposition: attachment; filename=\"" name "\"\n\nx\n--b\n" \
+        "Content-Type: text/plain" other "\n\nx\n--b--\n"
+        static const struct {
+                struct str text;
+                const char *name;
+                bool guessed;
+        } table[] = {
+#define N(text, name, guessed) { { text, sizeof text - 1 }, name, guessed }
+                N(NAMED("", "; charset=koi8-r", "\xf0\xd2.txt"), "\xd0\x9f\xd1\x80.txt", true),
+                N(NAMED("Content-Type: text/plain; charset=koi8-r\n", "", "\xf0\xd2.txt"), "\xd0\x9f\xd1\x80.txt", true),
+                N(NAMED("Content-Type: text/plain; name=\"\xf0\xd2.txt\"; charset=koi8-r\n", "; charset=big5", "\xf0\xd2.txt"), "\xd0\x9f\xd1\x80.txt", true),
+                N(NAMED("Content-Type: text/plain; charset=us-ascii\n", "; charset=koi8-r", "\xf0\xd2.txt"), "\xd0\x9f\xd1\x80.txt", true),
+                N(NAMED("Content-Type: text/plain; charset=koi8-r\n", "; charset=koi8-r", "\xc3\xa9.txt"), "\xc3\xa9.txt", false),
+                N(NAMED("", "; charset=big5", "\xa5\\.txt"), "\xe5\x8a\x9f.txt", true), /* a backslash as second byte */
+                N(NAMED("", "; charset=utf-8", "caf\xe9.txt"), "caf\xc3\xa9.txt", false),
+                N(NAMED("", "; charset=iso-8859-1", "\x93q\x94.txt"), "\xe2\x80\x9cq\xe2\x80\x9d.txt", false),
+                N(NAMED("", "; charset=ibm037", "caf\xe9.txt"), "caf\xc3\xa9.txt", false),
+                N(NAMED("", "; charset=koi8-r; name=\"\xf0\"", "\xf0\xd2.txt"), "\xd0\x9f\xd1\x80.txt", true),
+        };
+        struct part **leaves;
+
+        for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+                open_str(table[i].text);
+                CHECK(message_leaves(m, &leaves) == 2);
+                CHECK_STR(part_name(leaves[0]), table[i].name);
+                CHECK(flagged("charset.guessed") == table[i].guessed);
+        }
+        end();
+}
+
+/* Two of a thousand parts whose names need each other's charset: an end, and the same answer whichever is asked first. */
+TEST(H08_names_that_ask_each_other)
+{
+        static const char one[] = "--b\nContent-Type: text/plain; name=\"\xf0\xd2\"\n\nx\n";
+        struct part **leaves;
+        struct buf b = BUF_INIT;
+
+        buf_add_str(&b, STR("Content-Type: multipart/mixed; boundary=b\n\n"));
+        for (int i = 0; i < 1000; i++)
+                buf_add(&b, one, sizeof one - 1);
+        open_str(buf_str(&b));
+        CHECK(message_leaves(m, &leaves) == 1000);
+        CHECK_STR(part_name(leaves[0]), "\xc3\xb0\xc3\x92");
+        CHECK_STR(part_name(leaves[999]), "\xc3\xb0\xc3\x92");
+        CHECK(in_time());
+        buf_free(&b);
+        end();
+}
+
 /* No control character leaves a decoded value, so none can begin a new field, and none reaches a terminal. */
 TEST(H09_controls_in_words)
 {

@@ -285,7 +285,7 @@ TEST(M07_encodings)
         } table[] = {
                 { "base64 (c)", MIME_BASE64 }, { "\"base64\"", MIME_UNKNOWN }, { "BASE64", MIME_BASE64 },
                 { "=?utf-8?q?base64?=", MIME_UNKNOWN }, { "base645", MIME_UNKNOWN }, { "x-uuencode", MIME_UU },
-                { "quoted-printable;", MIME_QP }, { "", MIME_IDENTITY }, { "8BIT", MIME_IDENTITY }, { "(x)7bit", MIME_IDENTITY },
+                { "quoted-printable;", MIME_QP }, { "base64; x=y", MIME_BASE64 }, { "base645;", MIME_UNKNOWN }, { "", MIME_IDENTITY }, { "8BIT", MIME_IDENTITY }, { "(x)7bit", MIME_IDENTITY },
         };
 
         for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -296,6 +296,7 @@ TEST(M07_encodings)
                 r = parse(buf_str(&b), 0, b.n, &limits_default);
                 CHECK(r.root->encoding == table[i].is);
                 CHECK(has(&r, "encoding.unknown") == (table[i].is == MIME_UNKNOWN));
+                CHECK(has(&r, "syntax.encoding") == (strchr(table[i].word, ';') && table[i].is != MIME_UNKNOWN));
                 drop(&r);
                 buf_free(&b);
         }

@@ -100,6 +100,23 @@ TEST(rfc2231)
         CHECK(p.defects == 0);
 }
 
+TEST(quotes_around_a_value)
+{
+        static const struct {
+                const char *text, *value;
+                unsigned defects;
+        } table[] = {
+                { "\"text/plain\"; charset=utf-8", "text/plain", PARAMS_SYNTAX }, { "\"Attachment\"", "attachment", PARAMS_SYNTAX },
+                { "\"text/plain", "\"text/plain", 0 }, { "\"\"", "\"\"", 0 }, { "\"", "\"", 0 }, { "text/plain", "text/plain", 0 },
+        };
+
+        for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+                parse(table[i].text);
+                CHECK_STR(p.value, table[i].value);
+                CHECK(p.defects == table[i].defects);
+        }
+}
+
 TEST(a_comma_for_a_semicolon_and_no_value_at_all)
 {
         parse("text/plain, charset=utf-8");
