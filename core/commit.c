@@ -217,13 +217,29 @@ static bool record_rename(struct committer *c, struct effect *f, struct err *e)
         return true;
 }
 
-enum { GUARD_FRESH = 20, GUARD_LATER = 100 }; /* outward effects of an account's first run, and of a later one */
+enum {
+        GUARD_FRESH = 20, GUARD_LATER = 100, /* outward effects of an account's first run, and of a later one */
+        PACE = 3600,                         /* and of all its runs: GUARD_LATER in so many seconds, */
+        PACE_EACH = PACE / GUARD_LATER,      /* of which each takes its part */
+};
 
-static enum outbox_state guarded(struct guard *g)
+/* A run every minute would otherwise send a hundred a minute. A clock that went back makes nobody wait for more than PACE. */
+static bool in_pace(struct guard *g, int64_t now)
+{
+        int64_t from = g->paced_until < now ? now : g->paced_until > now + PACE ? now + PACE : g->paced_until;
+        bool goes = from + PACE_EACH <= now + PACE;
+
+        from += goes ? PACE_EACH : 0;
+        g->paced |= from != g->paced_until;
+        g->paced_until = from;
+        return goes;
+}
+
+static enum outbox_state guarded(struct guard *g, int64_t now)
 {
         unsigned limit = g->archive ? 0 : g->fresh ? GUARD_FRESH : GUARD_LATER;
 
-        if (g->send || g->used < limit) {
+        if (g->send || (g->used < limit && in_pace(g, now))) {
                 g->used++;
                 return OUTBOX_READY;
         }
@@ -231,11 +247,19 @@ static enum outbox_state guarded(struct guard *g)
         return OUTBOX_WAITING;
 }
 
+static bool record_pace(struct committer *c, struct item *it, struct err *e)
+{
+        if (!it->guard->paced || it->account <= 0)
+                return true;
+        it->guard->paced = false;
+        return ledger_account_paced(c->ledger, it->account, it->guard->paced_until, e);
+}
+
 static bool record_outward(struct committer *c, struct item *it, struct effect *f, struct err *e)
 {
         struct message *m = it->plan->message;
         struct outbox_item o = {
-                .action = f->action, .kind = f->kind == EFFECT_MAIL ? OUTBOX_MAIL : OUTBOX_COMMAND, .state = guarded(it->guard),
+                .action = f->action, .kind = f->kind == EFFECT_MAIL ? OUTBOX_MAIL : OUTBOX_COMMAND, .state = guarded(it->guard, c->now),
                 .created = c->now, .next_try = c->now, .smarthost = f->smarthost, .sender = f->sender, .recipients = f->recipients,
                 .recipient_count = f->recipient_n, .argv = f->argv, .argc = f->argc, .spool = f->spool,
                 .at_most_once = f->at_most_once, .source = m ? message_origin(m)->source : STR("on_finish"),
@@ -259,7 +283,7 @@ static bool record_effects(struct committer *c, struct item *it, struct err *e)
                 if ((f->kind == EFFECT_MAIL || f->kind == EFFECT_COMMAND) && !record_outward(c, it, f, e))
                         return false;
         }
-        return true;
+        return record_pace(c, it, e);
 }
 
 /* Oldest first, so that the last word stands. */

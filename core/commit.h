@@ -10,10 +10,12 @@
 #include "core/ledger.h"
 #include "core/plan.h"
 
-/* The flood guard of one source: how many outward effects this run of it has had. */
+/* The flood guard of one source: how many outward effects this run of it has had, and, over all runs of an account, how fast. */
 struct guard {
         bool archive, fresh, send; /* fresh: the account's first run; send: --send was given */
         unsigned used;
+        int64_t paced_until;       /* as the state has it: each effect moves it on, and it may be an hour ahead */
+        bool paced;                /* it has moved since it was written */
         uint64_t waiting;          /* effects made to wait */
         uint64_t reached;          /* number of the last message of the archive that was in a batch */
         struct buf reached_uid;    /* its UID, when its mark has not been written yet */

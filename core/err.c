@@ -124,6 +124,28 @@ const char *err_code_name(enum err_code code)
         return known(code) ? codes[code].name : "unknown";
 }
 
+static int rank(enum err_code c)
+{
+        switch (c) {
+        case ERR_NONE: return 0;
+        case ERR_TEMP:
+        case ERR_BUSY:
+        case ERR_STOPPED: return 1;
+        case ERR_NET:
+        case ERR_TIMEOUT:
+        case ERR_PROTO: return 2;
+        case ERR_REFUSED: return 3;
+        case ERR_TLS: return 4;
+        case ERR_AUTH: return 5;
+        default: return 6; /* this machine, or what it was told */
+        }
+}
+
+enum err_code err_worse(enum err_code a, enum err_code b)
+{
+        return rank(b) > rank(a) ? b : a;
+}
+
 int err_exit_code(enum err_code code)
 {
         return known(code) ? codes[code].exit : EX_SOFTWARE;

@@ -55,6 +55,9 @@ bool err_nomem(struct err *e) __attribute__((cold));
 /* "net", "auth" …: the word scripts and logs see. */
 const char *err_code_name(enum err_code code);
 
+/* Of two, the one that a person must act on first: a password that is refused before a server that is out of reach. a where they are equal. */
+enum err_code err_worse(enum err_code a, enum err_code b);
+
 /* The sysexits.h code a program ends with for it (EX_TEMPFAIL for ERR_NET, EX_NOPERM for ERR_AUTH …). */
 int err_exit_code(enum err_code code);
 

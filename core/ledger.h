@@ -32,11 +32,13 @@ struct ledger_account {
         bool fresh;            /* no run of it has ended yet */
         int64_t last_run;      /* wall clock of the last run's start; 0: never */
         bool no_pipeline, no_capa; /* learnt about its server */
+        int64_t paced_until;   /* until then what it has sent outward counts against its rate */
         bool sizes_differ;     /* the server's sizes habitually differ from the bytes: they prove no cut */
 };
 bool ledger_account(struct ledger *l, struct str name, struct str mailbox, struct ledger_account *out, struct arena *a,
                     struct err *e) MUST_CHECK; /* made when missing; readonly: id -1, which nothing has */
 bool ledger_account_save(struct ledger *l, const struct ledger_account *acc, struct err *e) MUST_CHECK;
+bool ledger_account_paced(struct ledger *l, int64_t account, int64_t until, struct err *e) MUST_CHECK; /* sets paced_until alone; saving leaves it */
 bool ledger_accounts(struct ledger *l, bool (*f)(void *ctx, const struct ledger_account *acc), void *ctx, struct err *e);
 /* The lock of the account's mailbox, released by the kernel on death; ERR_BUSY when another run has it. Returns a descriptor. */
 int ledger_lock(struct ledger *l, struct str mailbox, struct err *e) MUST_CHECK;

@@ -4,7 +4,7 @@
 
 /* ---- accounts -------------------------------------------------------------------------------------------------- */
 
-#define ACCOUNT_COLUMNS "id, name, mailbox, fresh, last_run, no_pipeline, no_capa, sizes_differ"
+#define ACCOUNT_COLUMNS "id, name, mailbox, fresh, last_run, no_pipeline, no_capa, sizes_differ, paced_until"
 
 static void read_account(struct query *q, void *item, struct arena *a)
 {
@@ -18,6 +18,7 @@ static void read_account(struct query *q, void *item, struct arena *a)
         acc->no_pipeline = query_get_int(q) != 0;
         acc->no_capa = query_get_int(q) != 0;
         acc->sizes_differ = query_get_int(q) != 0;
+        acc->paced_until = query_get_int(q);
 }
 
 static bool find_account(struct ledger *l, struct str name, struct str mailbox, struct ledger_account *out, bool *found,
@@ -70,6 +71,16 @@ bool ledger_account_save(struct ledger *l, const struct ledger_account *acc, str
         query_int(&q, acc->no_capa);
         query_int(&q, acc->sizes_differ);
         query_int(&q, acc->id);
+        return query_run(&q);
+}
+
+bool ledger_account_paced(struct ledger *l, int64_t account, int64_t until, struct err *e)
+{
+        struct query q;
+
+        query_open(&q, l, "noting what an account has sent", "UPDATE account SET paced_until = ? WHERE id = ?", e);
+        query_int(&q, until);
+        query_int(&q, account);
         return query_run(&q);
 }
 

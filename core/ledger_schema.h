@@ -42,6 +42,7 @@ static const char *const ledger_schema[] = {
         " WITHOUT ROWID;"
         "CREATE INDEX store_expires ON store (expires) WHERE expires > 0;",
         "ALTER TABLE mark ADD COLUMN next_try INTEGER NOT NULL DEFAULT 0;",
+        "ALTER TABLE account ADD COLUMN paced_until INTEGER NOT NULL DEFAULT 0;",
 };
 
 enum { LEDGER_SCHEMA = sizeof ledger_schema / sizeof *ledger_schema };

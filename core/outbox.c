@@ -21,27 +21,9 @@ enum {
 
 bool outbox_stopped(const struct sender *o) { return o->stop && atomic_load(o->stop); }
 
-/* ---- what went wrong ---- */
-
-static int rank(enum err_code c)
-{
-        switch (c) {
-        case ERR_NONE: return 0;
-        case ERR_TEMP: return 1;
-        case ERR_NET:
-        case ERR_TIMEOUT:
-        case ERR_PROTO: return 2;
-        case ERR_REFUSED: return 3;
-        case ERR_TLS: return 4;
-        case ERR_AUTH: return 5;
-        default: return 6;
-        }
-}
-
 void outbox_worst(struct sender *o, enum err_code c)
 {
-        if (rank(c) > rank(o->out->worst))
-                o->out->worst = c;
+        o->out->worst = err_worse(o->out->worst, c);
 }
 
 /* ---- what becomes of an item ---- */

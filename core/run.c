@@ -119,7 +119,7 @@ static void lane_ended(struct run *r, struct lane *l)
         l->ended = true;
         if (ev.error) {
                 r->result.sources_failed++;
-                r->result.worst = l->error.code;
+                r->result.worst = err_worse(r->result.worst, l->error.code);
                 log_error("%s", l->error.text);
         } else if (!r->config.dry && !r->ending && !r->config.failed && l->account && l->la.fresh) {
                 no_longer_fresh(r, l);

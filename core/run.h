@@ -61,7 +61,7 @@ struct run_result {
         uint64_t limited;                    /* messages of archives over a parsing limit that were not kept whole */
         uint64_t waiting;                    /* outward effects that the flood guard made wait in this run */
         unsigned sources_failed;
-        enum err_code worst;                 /* of the sources' and the run's errors */
+        enum err_code worst;                 /* of the sources' and the run's errors, by err_worse */
         bool stopped;                        /* by a signal */
         int64_t *ended;                      /* archives read to their end; run_over forgets their marks */
         size_t ended_n;

@@ -333,10 +333,18 @@ void job_resume(struct run *r, struct job *j)
 
 /* ---- on_finish: a plan of its own, a batch of its own ---- */
 
-/* on_finish speaks once a run: the guard of an account's first run, and where only archives were read it waits as their mails do. */
-static struct guard finish_guard(const struct run *r)
+/* on_finish speaks once a run: the guard of an account's first run, and where only archives were read it waits as their mails do. It is of no
+ * account; the rate of the run's first one counts it. */
+static struct guard finish_guard(const struct run *r, int64_t *account)
 {
-        return (struct guard){ .archive = r->config.account_n == 0 && r->config.archive_n > 0, .fresh = true, .send = r->config.send };
+        struct guard g = { .archive = r->config.account_n == 0 && r->config.archive_n > 0, .fresh = true, .send = r->config.send };
+
+        for (size_t i = 0; i < r->lane_n && *account == 0; i++)
+                if (r->lanes[i].account) {
+                        *account = r->lanes[i].la.id;
+                        g.paced_until = r->lanes[i].guard.paced_until;
+                }
+        return g;
 }
 
 static enum verdict finish_verdict(struct run *r, struct plan *p, struct err *e)
@@ -368,12 +376,13 @@ static bool carry_finish(struct run *r, struct item *it, struct err *e)
 
 void run_finish(struct run *r)
 {
-        struct guard guard = finish_guard(r);
-        struct item it = { .guard = &guard, .spool_fd = -1 };
+        struct item it = { .spool_fd = -1 };
+        struct guard guard = finish_guard(r, &it.account);
         struct err e = { 0 };
 
         if (!r->script->finish || r->ending)
                 return;
+        it.guard = &guard;
         it.plan = plan_new(NULL, NULL);
         if (!it.plan) {
                 err_nomem(&e);
@@ -383,7 +392,7 @@ void run_finish(struct run *r)
         it.plan->run = r;
         if (finish_verdict(r, it.plan, &e) == RUN_FAIL) {
                 err_in(&e, "on_finish");
-                r->result.worst = e.code;
+                r->result.worst = err_worse(r->result.worst, e.code);
                 log_error("%s", e.text);
         } else if (r->config.dry || carry_finish(r, &it, &e)) {
                 count_effects(r, it.plan);

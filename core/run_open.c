@@ -53,7 +53,7 @@ static bool open_account(struct run *r, struct lane *l, struct account *a, struc
         if (!ledger_account(r->ledger, a->name, mailbox, &l->la, r->arena, e))
                 return false;
         l->la.name = a->name;
-        l->guard = (struct guard){ .fresh = l->la.fresh, .send = r->config.send };
+        l->guard = (struct guard){ .fresh = l->la.fresh, .send = r->config.send, .paced_until = l->la.paced_until };
         o.no_age = clock_jumped(r, l);
         if (!open_spool(r, l, e))
                 return false;
@@ -142,7 +142,7 @@ static void opened(struct run *r, struct lane *l, bool ok, struct str name, stru
                         err_in(e, "%.*s", STR_FMT(name));
                 l->ended = true;
                 r->result.sources_failed++;
-                r->result.worst = e->code;
+                r->result.worst = err_worse(r->result.worst, e->code);
                 log_error("%s", e->text);
                 r->hooks->event(r->hooks->ctx, &ev);
         }

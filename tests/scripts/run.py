@@ -727,6 +727,36 @@ def S10_a_million_forwards(c):
     same(max(subjects.count(s) for s in set(subjects)), 4, "most for one message")
 
 
+def S10_run_after_run(c):
+    """A hundred an hour from one account, however often it is run; the rest waits, and leaves with `outbox release` or --send."""
+    c.env["PW"] = "secret"
+    servers = world.Servers()
+    sink = servers.sink = world.Sink()
+    verb = "for i = 1, 4 do m:forward('z' .. i .. '@example.org') end"
+    args = [c.script(LOOP % (servers.pop3, servers.smtp, verb)), "--state", c.d + "/state"]
+    sent = [20, 52, 84, 100, 100]  # 32 a run, the first of which may send 20
+    for n, upto in enumerate(sent):
+        servers.maildrop = world.Maildrop({k: (b"From: b@example.net\nSubject: %d.%d\n\ntext\n" % (n, k), []) for k in range(1, 9)})
+        c.run(*args)
+        same(len(sink.mails), upto, "sent after %d runs" % (n + 1))
+    has(c.err, "32 outward actions wait in the outbox")
+    same(len(c.events("outbox", "--state", c.d + "/state")), 60, "waiting")
+    servers.maildrop = world.Maildrop({1: (b"From: b@example.net\nSubject: last\n\ntext\n", [])})
+    c.run("--send", *args)
+    same(len(sink.mails), 104, "sent with --send")
+
+
+def worst_of_several(c):
+    """Of several sources that fail, the one that a person must act on gives the exit code, not the one that fails last."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        nobody = s.getsockname()[1]  # given up after three tries, in some 3 s
+    two = "".join('mail.account { name = "%s", host = "127.0.0.1", port = %d, user = "u", password = secret.env "PW"%s }\n' % a for a in (
+        ("plain", world.Servers().pop3, ""), ("away", nobody, ", tls = false, plaintext_password = true")))
+    c.env["PW"] = "secret"
+    c.run(c.script(two + "mail.on_message(function(m) end)"), code=76)
+    has(c.err, "plain: ", "away: ")
+
+
 def progress(c):
     """A run that takes its time shows a line for each source at a terminal, and nothing in a pipe."""
     s = c.script('mail.on_message(function(m) for p in m:parts() do p:pipe { "sleep", "1.3" } end end)')
@@ -974,7 +1004,7 @@ def T13_roots(c):
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
          held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
          H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, T17_round_trip, D08_signals,
-         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S09_replies, S10_a_million_forwards, C08_closed_to_others, T13_roots, progress, demo, man_page]
+         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S09_replies, S10_a_million_forwards, S10_run_after_run, worst_of_several, C08_closed_to_others, T13_roots, progress, demo, man_page]
 
 
 def main():

@@ -418,6 +418,49 @@ TEST(guard)
         }
 }
 
+/* A run that begins at now, of messages with up to 20 commands each; how many need not wait. */
+static unsigned run_at(struct desk *d, int64_t now, unsigned commands, bool send)
+{
+        unsigned before = outbox(d, OUTBOX_READY);
+        struct arena *a = arena_new(0);
+        size_t n = 0;
+
+        drop_items(d);
+        CHECK(ledger_account(d->l, STR("work"), STR("me@x:995"), &d->account, a, &d->e));
+        arena_free(a);
+        d->c.now = now;
+        d->guard = (struct guard){ .paced_until = d->account.paced_until, .send = send };
+        for (unsigned i = 0; i < commands; i++) {
+                if (i % 20 == 0)
+                        item(d, "u"), n++;
+                command(d, &d->items[n - 1]);
+        }
+        CHECK(go(d) == n);
+        return outbox(d, OUTBOX_READY) - before;
+}
+
+/* A hundred an hour, however many runs there are. */
+TEST(S10_rate_over_runs)
+{
+        const int64_t t = 1800000000;
+        struct desk d;
+
+        NEED(desk_open(&d, false));
+        CHECK(run_at(&d, t, 60, false) == 60);
+        CHECK(run_at(&d, t + 1, 60, false) == 40);
+        CHECK(d.guard.waiting == 20);
+        CHECK(run_at(&d, t + 2, 60, false) == 0);
+        CHECK(run_at(&d, t + 3, 60, true) == 60); /* --send */
+        CHECK(run_at(&d, t + 370, 60, false) == 10);
+        desk_close(&d);
+        NEED(desk_open(&d, true)); /* it is in the state */
+        CHECK(run_at(&d, t + 371, 5, false) == 0);
+        CHECK(run_at(&d, t + 2 * 3600, 120, false) == 100);
+        CHECK(run_at(&d, t - 86400, 120, false) == 0); /* a clock that went back */
+        CHECK(run_at(&d, t - 86400 + 3600, 120, false) == 100); /* waits an hour, not until it has caught up */
+        desk_close(&d);
+}
+
 TEST(stores_last_word)
 {
         struct desk d;

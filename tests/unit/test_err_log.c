@@ -92,6 +92,16 @@ TEST(err_long_texts)
         CHECK(strlen(e.text) == (ERR_TEXT_MAX - 1) / 4 * 4 && str_ends(str_of(e.text), STR("\\x1b")));
 }
 
+TEST(err_worse_is_what_to_act_on)
+{
+        static const enum err_code order[] = { ERR_NONE, ERR_TEMP, ERR_NET, ERR_REFUSED, ERR_TLS, ERR_AUTH, ERR_FULL };
+
+        for (size_t i = 0; i < sizeof order / sizeof *order; i++)
+                for (size_t j = 0; j < sizeof order / sizeof *order; j++)
+                        CHECK(err_worse(order[i], order[j]) == order[i > j ? i : j]);
+        CHECK(err_worse(ERR_NET, ERR_TIMEOUT) == ERR_NET && err_worse(ERR_TIMEOUT, ERR_NET) == ERR_TIMEOUT);
+}
+
 TEST(err_every_code_has_a_name_and_an_exit)
 {
         for (int c = ERR_NONE; c <= ERR_SCRIPT; c++) {

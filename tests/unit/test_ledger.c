@@ -488,6 +488,7 @@ TEST(D06_newer_schema_is_refused)
 
 TEST(D06_older_schema_is_brought_up_to_date)
 {
+        struct ledger_account acc;
         struct mark k = { .account = 1, .uid = STR("new"), .state = MARK_REFUSED, .attempts = 2, .reason = STR("why"), .next_try = 77 };
         struct ledger *l;
         bool found;
@@ -504,6 +505,10 @@ TEST(D06_older_schema_is_brought_up_to_date)
         CHECK(ledger_mark_put(l, &k, &e));
         CHECK(ledger_mark(l, 1, STR("new"), 0, &k, &found, a, &e) && found && k.next_try == 77 && k.state == MARK_REFUSED);
         CHECK(ledger_mark(l, 1, STR("old"), 0, &k, &found, a, &e) && found && k.next_try == 0 && k.size == 5);
+        CHECK(ledger_account(l, STR("w"), STR("m"), &acc, a, &e) && acc.paced_until == 0);
+        acc.last_run = 5;
+        CHECK(ledger_account_paced(l, acc.id, 99, &e) && ledger_account_save(l, &acc, &e));
+        CHECK(ledger_account(l, STR("w"), STR("m"), &acc, a, &e) && acc.paced_until == 99 && acc.last_run == 5);
         ledger_close(l);
         gone();
 }
