@@ -167,8 +167,8 @@ def D12_power_cut(base, servers, fs, images, seed):
     disk, dice, good, bad = Disk(base, fs), random.Random(seed), 0, 0
     while good + bad < images:
         live, pictures = life(base, servers, disk)
-        told = [p for p in pictures if p[0] != "between"]
-        pictures = told + dice.sample(pictures, min(len(pictures), max(0, images - good - bad - len(told))))
+        told, between = ([p for p in pictures if (p[0] == "between") == b] for b in (False, True))
+        pictures = told + dice.sample(between, min(len(between), max(0, images - good - bad - len(told))))   # each once: what is tried on it stays
         for p in dice.sample(pictures, min(len(pictures), images - good - bad)):
             trouble = after(base, servers, disk, live, p)
             good, bad = good + (not trouble), bad + bool(trouble)
