@@ -201,22 +201,13 @@ unsigned pool_cpus(void)
 
 /* ---- the queue ------------------------------------------------------------------------------------------------- */
 
-struct entry {
-        void *item;
-        size_t cost;
-        struct entry *next;
-};
-
 struct queue {
         pthread_mutex_t lock;
-        pthread_cond_t filled, drained;
-        struct entry *first, **last;
-        size_t used, max;
-        unsigned waiting; /* in queue_put */
-        bool closed;
+        pthread_cond_t filled;
+        struct link *first, **last;
 };
 
-struct queue *queue_new(size_t max)
+struct queue *queue_new(void)
 {
         struct queue *q = mem_zero(sizeof *q);
         pthread_condattr_t monotonic;
@@ -227,10 +218,8 @@ struct queue *queue_new(size_t max)
         pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
         pthread_mutex_init(&q->lock, NULL);
         pthread_cond_init(&q->filled, &monotonic);
-        pthread_cond_init(&q->drained, NULL);
         pthread_condattr_destroy(&monotonic);
         q->last = &q->first;
-        q->max = max;
         return q;
 }
 
@@ -238,49 +227,20 @@ void queue_free(struct queue *q)
 {
         if (!q)
                 return;
-        for (struct entry *n, *t = q->first; t; t = n) {
-                n = t->next;
-                mem_free(t);
-        }
         pthread_cond_destroy(&q->filled);
-        pthread_cond_destroy(&q->drained);
         pthread_mutex_destroy(&q->lock);
         mem_free(q);
 }
 
-static bool is_full(const struct queue *q, size_t cost)
+void queue_post(struct queue *q, struct link *item)
 {
-        return q->used > 0 && (q->used > q->max || cost > q->max - q->used);
-}
-
-static bool put(struct queue *q, void *item, size_t cost, bool bounded)
-{
-        struct entry *t = mem_alloc(sizeof *t);
-        bool taken;
-
-        if (!t)
-                return false;
-        *t = (struct entry){ item, cost, NULL };
+        item->next = NULL;
         pthread_mutex_lock(&q->lock);
-        q->waiting++;
-        while (bounded && !q->closed && is_full(q, cost))
-                pthread_cond_wait(&q->drained, &q->lock);
-        q->waiting--;
-        taken = !q->closed;
-        if (taken) {
-                *q->last = t;
-                q->last = &t->next;
-                q->used += cost;
-                pthread_cond_signal(&q->filled);
-        }
+        *q->last = item;
+        q->last = &item->next;
         pthread_mutex_unlock(&q->lock);
-        if (!taken)
-                mem_free(t);
-        return taken;
+        pthread_cond_signal(&q->filled);
 }
-
-bool queue_put(struct queue *q, void *item, size_t cost) { return put(q, item, cost, true); }
-bool queue_post(struct queue *q, void *item) { return put(q, item, 0, false); }
 
 static struct timespec from_now(int ms)
 {
@@ -296,50 +256,26 @@ static struct timespec from_now(int ms)
         return t;
 }
 
-/* Under the lock: waits until there is an entry, the queue is closed, or time has passed. */
+/* Under the lock: waits until something is there, or time has passed. */
 static void wait_filled(struct queue *q, int timeout_ms)
 {
         struct timespec end = from_now(timeout_ms < 0 ? 0 : timeout_ms);
         int r = 0;
 
-        while (!q->first && !q->closed && r != ETIMEDOUT) {
-                if (timeout_ms < 0)
-                        pthread_cond_wait(&q->filled, &q->lock);
-                else
-                        r = pthread_cond_timedwait(&q->filled, &q->lock, &end);
-        }
+        while (!q->first && r != ETIMEDOUT)
+                r = timeout_ms < 0 ? pthread_cond_wait(&q->filled, &q->lock) : pthread_cond_timedwait(&q->filled, &q->lock, &end);
 }
 
-void *queue_get(struct queue *q, int timeout_ms, bool *closed)
+struct link *queue_take(struct queue *q, int timeout_ms)
 {
-        struct entry *t;
-        void *item = NULL;
+        struct link *all;
 
         pthread_mutex_lock(&q->lock);
-        wait_filled(q, timeout_ms);
-        t = q->first;
-        if (t) {
-                q->first = t->next;
-                if (!q->first)
-                        q->last = &q->first;
-                q->used -= t->cost;
-                if (q->waiting > 0)
-                        pthread_cond_broadcast(&q->drained); /* costs differ: any of them may fit now */
-        }
-        if (closed)
-                *closed = q->closed && !t;
+        if (!q->first && timeout_ms != 0)
+                wait_filled(q, timeout_ms);
+        all = q->first;
+        q->first = NULL;
+        q->last = &q->first;
         pthread_mutex_unlock(&q->lock);
-        if (t)
-                item = t->item;
-        mem_free(t);
-        return item;
-}
-
-void queue_close(struct queue *q)
-{
-        pthread_mutex_lock(&q->lock);
-        q->closed = true;
-        pthread_cond_broadcast(&q->filled);
-        pthread_cond_broadcast(&q->drained);
-        pthread_mutex_unlock(&q->lock);
+        return all;
 }

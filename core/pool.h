@@ -1,4 +1,4 @@
-/* A pool of C threads, and a queue between threads that is bounded in bytes. */
+/* A pool of C threads, and a queue between threads. */
 #ifndef CORE_POOL_H
 #define CORE_POOL_H
 
@@ -20,17 +20,15 @@ void thread_join(struct thread *t); /* and frees */
 /* A thread nobody waits for: what it touches must outlive it. */
 bool thread_detach(void (*f)(void *arg), void *arg, const char *name, struct err *e) MUST_CHECK;
 
-/* A queue with one consumer: items of a given cost in bytes; queue_put waits while more than `max` bytes are inside (one item
- * always fits, so nothing is too large). */
+/* A queue from many threads to one. What is posted has a link in it and is the queue's until it is taken; so a post needs no memory and cannot fail. */
+struct link {
+        struct link *next;
+};
 struct queue;
-struct queue *queue_new(size_t max) MUST_CHECK;
-void queue_free(struct queue *q);
-/* Waits for room. False when the queue was closed meanwhile: the item stays the caller's. out of memory counts as closed. */
-bool queue_put(struct queue *q, void *item, size_t cost) MUST_CHECK;
-/* Like queue_put but never waits and ignores the bound: for events. */
-bool queue_post(struct queue *q, void *item) MUST_CHECK;
-/* The next item; waits at most timeout_ms (-1: for ever). NULL: time passed, or closed and empty (*closed, may be NULL, tells). */
-void *queue_get(struct queue *q, int timeout_ms, bool *closed);
-void queue_close(struct queue *q);
+struct queue *queue_new(void) MUST_CHECK;
+void queue_free(struct queue *q); /* what is still in it is its owner's */
+void queue_post(struct queue *q, struct link *item);
+/* All that is there, in order; waits at most timeout_ms for it to come (-1: for ever). NULL: time passed. */
+struct link *queue_take(struct queue *q, int timeout_ms);
 
 #endif

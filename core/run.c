@@ -138,10 +138,11 @@ static void handle(struct run *r, struct event *ev)
         struct job *j = ev->what;
 
         switch (ev->kind) {
-        case GOT_MESSAGE:
+        case GOT_INPUT:
                 r->last_input_ms = sys_mono_ms();
-                j->lane->input_ended = false; /* after the spool comes the source */
-                lane_put_last(j->lane, j);
+                lane_take_input(ev->what);
+                if (((struct lane *)ev->what)->input_ended)
+                        count_read(r, ev->what);
                 break;
         case GOT_WAKE:
                 job_resume(r, j);
@@ -155,10 +156,6 @@ static void handle(struct run *r, struct event *ev)
         case GOT_CARRIED:
                 batch_carried(r, ev->what);
                 break;
-        case GOT_INPUT_END:
-                ((struct lane *)ev->what)->input_ended = true;
-                count_read(r, ev->what);
-                break;
         case GOT_LANE_END:
                 lane_ended(r, ev->what);
                 break;
@@ -168,7 +165,7 @@ static void handle(struct run *r, struct event *ev)
 static void undo_arrived(struct run *r)
 {
         for (size_t i = 0; i < r->lane_n; i++)
-                while (r->lanes[i].first)
+                while (r->lanes[i].arrived.first)
                         job_over(r, lane_take(&r->lanes[i]), OUTCOME_UNDONE);
 }
 
@@ -182,7 +179,7 @@ static bool may_decide(const struct run *r)
 static bool is_contested(const struct run *r)
 {
         for (size_t i = 0; i < r->lane_n; i++)
-                if (r->lanes[i].first && r->lanes[i].first->redone)
+                if (r->lanes[i].arrived.first && r->lanes[i].arrived.first->redone)
                         return true;
         return false;
 }
@@ -197,8 +194,9 @@ static bool decide_one(struct run *r)
                 return false;
         for (size_t i = 0; i < r->lane_n; i++) {
                 struct lane *l = &r->lanes[(r->turn + i) % r->lane_n];
+                const struct job *first = l->arrived.first;
 
-                if (l->first && !l->waiting && (!contested || l->first->redone)) {
+                if (first && !l->waiting && (!contested || first->redone)) {
                         r->turn = (r->turn + i + 1) % r->lane_n;
                         job_decide(r, lane_take(l));
                         return true;
@@ -212,7 +210,7 @@ static bool is_over(const struct run *r)
         if (r->open || r->carrying || r->waiting_n || r->redo_first)
                 return false;
         for (size_t i = 0; i < r->lane_n; i++)
-                if (!r->lanes[i].ended || r->lanes[i].first)
+                if (!r->lanes[i].ended || r->lanes[i].arrived.first)
                         return false;
         return true;
 }
@@ -272,12 +270,24 @@ static void start_lanes(struct run *r)
         }
 }
 
+/* NULL: nothing has happened. */
+static struct event *next_event(struct run *r, int timeout_ms)
+{
+        struct event *ev;
+
+        if (!r->events_taken)
+                r->events_taken = (struct event *)queue_take(r->events, timeout_ms);
+        if ((ev = r->events_taken))
+                r->events_taken = (struct event *)ev->link.next;
+        return ev;
+}
+
 static void loop(struct run *r)
 {
         bool busy = true;
 
         while (!is_over(r)) {
-                struct event *ev = queue_get(r->events, busy ? 0 : timeout(r), NULL);
+                struct event *ev = next_event(r, busy ? 0 : timeout(r));
 
                 if (ev)
                         handle(r, ev);
@@ -294,6 +304,7 @@ static void loop(struct run *r)
                 if (may_decide(r) && decide_one(r))
                         busy = true;
                 run_advance(r);
+                lanes_send_outcomes(r);
                 progress(r);
         }
 }
@@ -321,7 +332,7 @@ static bool note_dead(void *ctx, const struct hand_death *d)
 
 static bool make_threads(struct run *r, struct err *e)
 {
-        r->events = queue_new(SIZE_MAX);
+        r->events = queue_new();
         if (!r->events)
                 return err_nomem(e);
         r->pool = pool_new(pool_cpus(), e);

@@ -28,7 +28,7 @@ static struct batch *batch_new(struct run *r)
 
         if (b) {
                 b->run = r;
-                b->event = (struct event){ GOT_CARRIED, b };
+                b->event = (struct event){ .kind = GOT_CARRIED, .what = b };
         }
         return b;
 }
@@ -44,9 +44,8 @@ static void stage(void *arg)
         hand_take(slot, j->lane->la.name, o->uid, o->occurrence, "writing");
         j->failed = !commit_stage(&j->run->committer, &j->item, &j->error);
         hand_drop(slot);
-        j->event = (struct event){ GOT_STAGED, j };
-        if (!queue_post(j->run->events, &j->event))
-                abort(); /* a staged message that nobody hears of would wait for ever: better the supervisor's restart */
+        j->event = (struct event){ .kind = GOT_STAGED, .what = j };
+        queue_post(j->run->events, &j->event.link);
 }
 
 /* An archive's message that a script only looked at: no thread need hear of it. */
@@ -92,8 +91,7 @@ static void carry(void *arg)
         if (items)
                 b->committed = commit_batch(&b->run->committer, items, b->n, &b->retry, &b->error);
         mem_free(items);
-        if (!queue_post(b->run->events, &b->event))
-                abort();
+        queue_post(b->run->events, &b->event.link);
 }
 
 void redo_put(struct run *r, struct job *j)
@@ -183,7 +181,7 @@ static void cut_at_failure(struct run *r, struct batch *b)
 static bool input_is_over(const struct run *r)
 {
         for (size_t i = 0; i < r->lane_n; i++) /* one that has not begun waits for others to end */
-                if (r->lanes[i].first || (r->lanes[i].started && !r->lanes[i].ended && !r->lanes[i].input_ended))
+                if (r->lanes[i].arrived.first || (r->lanes[i].started && !r->lanes[i].ended && !r->lanes[i].input_ended))
                         return false;
         return true;
 }
@@ -268,7 +266,7 @@ void run_redo(struct run *r)
                 commit_drop(&r->committer, &j->item);
                 job_forget_plan(r, j);
                 j->item.hold = j->item.attempt = j->failed = j->staged = false;
-                lane_put_first(j->lane, j);
+                jobs_put_first(&j->lane->arrived, j);
                 j = before;
         }
         r->redo_first = r->redo_last = NULL;

@@ -35,16 +35,14 @@ void job_forget_plan(struct run *r, struct job *j)
 
 void job_over(struct run *r, struct job *j, enum outcome_kind kind)
 {
-        struct outcome o = j->item.outcome;
-
-        o.number = message_origin(j->message)->number;
-        o.kind = kind;
+        j->item.outcome.number = message_origin(j->message)->number;
+        j->item.outcome.kind = kind;
         if (kind == OUTCOME_UNDONE) {
                 r->result.undone++;
                 j->lane->undone++;
         }
         job_forget_plan(r, j);
-        lane_outcome(j->lane, &o, j);
+        lane_outcome(r, j);
 }
 
 /* "old.mbox, message 3" */
@@ -223,9 +221,8 @@ static void wait_job(void *arg)
         hand_take(slot, j->lane->la.name, o->uid, o->occurrence, "reading");
         j->item.plan->wait(j->item.plan->wait_arg);
         hand_drop(slot);
-        j->event = (struct event){ GOT_WAKE, j };
-        if (!queue_post(j->run->events, &j->event))
-                abort();
+        j->event = (struct event){ .kind = GOT_WAKE, .what = j };
+        queue_post(j->run->events, &j->event.link);
 }
 
 static void verdict(struct run *r, struct job *j, enum verdict v, struct err *e)

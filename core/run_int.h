@@ -8,10 +8,11 @@
 #include "core/commit.h"
 #include "core/run.h"
 
-enum event_kind { GOT_MESSAGE, GOT_WAKE, GOT_STAGED, GOT_CARRIED, GOT_INPUT_END, GOT_LANE_END };
+enum event_kind { GOT_INPUT, GOT_WAKE, GOT_STAGED, GOT_CARRIED, GOT_LANE_END };
 struct event {
+        struct link link; /* first */
         enum event_kind kind;
-        void *what; /* job, job, job, batch, lane, lane */
+        void *what; /* lane, job, job, batch, lane */
 };
 
 /* A message that killed a worker of this run. */
@@ -23,7 +24,7 @@ struct crash {
 /* One message from arrival to its outcome. */
 struct job {
         struct event event;
-        struct job *next, *prev; /* in its lane, then in its batch */
+        struct job *next, *prev; /* in its lane, then in its batch, then on its way back */
         struct run *run;
         struct lane *lane;
         struct source *source;   /* the lane's archive or account, or its spool */
@@ -36,6 +37,11 @@ struct job {
         unsigned redone;         /* times it was decided again */
         const struct crash *crash;
         bool stale;              /* it waits for a child, and what it has seen was undone: to be decided again */
+};
+
+/* A list of them, by next. */
+struct jobs {
+        struct job *first, *last;
 };
 
 /* Decided jobs in order; at most one batch is open and one is being carried out. */
@@ -73,23 +79,25 @@ struct lane {
         atomic_size_t decided;
         /* the lane's thread, until it has ended */
         size_t given;            /* messages, to the main thread */
+        struct jobs group;       /* messages that it gets together: to wake it for each costs as much as to decide one */
+        size_t group_n;
         struct err error;        /* of the source; ERR_NONE when it went well */
         bool reached_end;        /* all of the source was read; or as much as --limit says: */
         bool limited;
         uint64_t read;           /* number of the archive's message read last */
         /* main thread */
-        struct job *first, *last; /* arrived, not decided */
+        struct jobs arrived;     /* not decided */
         struct job *waiting;     /* its message in hand waits for a child */
         bool input_ended;        /* nothing comes until what came is settled */
         bool started, ended;
         bool counted;            /* among run.reading */
         uint64_t undone;         /* messages of which nothing came */
         /* shared, under run->mutex */
+        struct jobs input;       /* on their way to the main thread … */
+        bool input_over, posted; /* … which is told once, until it has taken them */
         pthread_cond_t came;     /* outcomes have; one for each lane, or thousands would wake for one */
-        struct job *over;        /* to be freed by the lane's thread */
-        struct outcome *outcomes;
-        size_t outcome_n, outcome_cap;
-        uint64_t outstanding;    /* given to the main thread, no outcome taken yet */
+        struct jobs over;        /* with their outcomes, on their way back */
+        uint64_t outstanding;    /* given to the main thread, not on their way back yet */
         size_t in_flight;        /* bytes */
 };
 
@@ -124,6 +132,9 @@ struct run {
         /* main thread */
         struct batch *open, *carrying;
         struct job *redo_first, *redo_last; /* to be decided again once nothing is on its way */
+        struct event *events_taken; /* not handled yet */
+        struct jobs over;        /* with their outcomes, to be sent back to their lanes together */
+        size_t over_n;
         bool draining;           /* no deciding until that has happened */
         bool ending;             /* the machine failed, or a stop: nothing more is decided */
         struct map *dry_changes; /* a dry run's stores */
@@ -145,12 +156,15 @@ bool lane_start(struct lane *l, struct err *e);
 bool lane_open_source(struct lane *l) MUST_CHECK;
 void lane_retire(struct lane *l);
 void lane_close(struct lane *l);
-void lane_outcome(struct lane *l, const struct outcome *o, struct job *j); /* main thread: the job is over, and the lane's */
+/* Main thread: what has arrived goes to l->arrived; jobs that are over go to r->over, and from there all at once to their lanes. */
+void lane_take_input(struct lane *l);
+void lane_outcome(struct run *r, struct job *j);
+void lanes_send_outcomes(struct run *r);
 void lane_decided(struct lane *l, const struct message *m); /* main thread: the handler is done with it */
 void lanes_stop(struct run *r);
-void lane_put_first(struct lane *l, struct job *j);
-void lane_put_last(struct lane *l, struct job *j);
 struct job *lane_take(struct lane *l);
+void jobs_put_first(struct jobs *q, struct job *j);
+void jobs_put_last(struct jobs *q, struct job *j);
 
 /* run_decide.c */
 void job_decide(struct run *r, struct job *j);

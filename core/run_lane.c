@@ -11,7 +11,66 @@ enum {
         FILE_COST = 64 << 10, /* what a message in a file counts: buffers and parsed pieces */
         AHEAD_MIN = 4,        /* messages that wait to be decided: there is time to look into the next */
         OVERHEAD = 12 << 10,  /* what any message costs beside its bytes: its facts, its plan, its job */
+        GROUP_MAX = 32,       /* messages that are handed over together, where the next one need not be waited for */
+        SETTLE_MAX = 64,      /* outcomes that a source hears at once */
 };
+
+/* ---- lists of jobs ---- */
+
+void jobs_put_first(struct jobs *q, struct job *j)
+{
+        j->prev = NULL;
+        j->next = q->first;
+        q->first = j;
+        if (!q->last)
+                q->last = j;
+}
+
+void jobs_put_last(struct jobs *q, struct job *j)
+{
+        j->next = j->prev = NULL;
+        if (q->last)
+                q->last->next = j;
+        else
+                q->first = j;
+        q->last = j;
+}
+
+static struct job *take_first(struct jobs *q)
+{
+        struct job *j = q->first;
+
+        if (j)
+                q->first = j->next;
+        if (!q->first)
+                q->last = NULL;
+        return j;
+}
+
+/* All of `from` behind what is in q. */
+static void move_jobs(struct jobs *q, struct jobs *from)
+{
+        if (!from->first)
+                return;
+        if (q->last)
+                q->last->next = from->first;
+        else
+                q->first = from->first;
+        q->last = from->last;
+        *from = (struct jobs){ NULL, NULL };
+}
+
+static void free_job(struct job *j)
+{
+        message_free(j->message);
+        mem_free(j);
+}
+
+static void free_jobs(struct jobs *q)
+{
+        for (struct job *j; (j = take_first(q));)
+                free_job(j);
+}
 
 /* ---- the source's thread ---- */
 
@@ -22,14 +81,42 @@ static size_t cost_of(const struct message *m)
         return (range_in_memory(message_range(m), &bytes) ? bytes.n : FILE_COST) + OVERHEAD;
 }
 
-/* Waits until the message fits beside what is in flight. One of each source always does, so nothing is too large and no source is
- * starved by another whose message waits for a child. */
+/* What has been gathered goes to the main thread; over: and nothing comes until what came is settled. */
+static void hand_over(struct lane *l, bool over)
+{
+        struct run *r = l->run;
+        bool posted;
+
+        pthread_mutex_lock(&r->mutex);
+        move_jobs(&l->input, &l->group);
+        l->input_over = over;
+        posted = l->posted;
+        l->posted = true;
+        pthread_mutex_unlock(&r->mutex);
+        l->given += l->group_n;
+        l->group_n = 0;
+        if (!posted)
+                queue_post(r->events, &l->input_event.link);
+}
+
+/* One of each source always fits, so nothing is too large and no source is starved by another whose message waits for a child. */
+static bool fits(const struct lane *l, size_t cost)
+{
+        return l->run->in_flight + cost <= l->run->config.limits.queue || l->in_flight == 0;
+}
+
+/* Waits until the message fits beside what is in flight. */
 static void take_room(struct lane *l, size_t cost)
 {
         struct run *r = l->run;
 
         pthread_mutex_lock(&r->mutex);
-        while (r->in_flight + cost > r->config.limits.queue && l->in_flight > 0)
+        if (!fits(l, cost) && l->group_n > 0) {
+                pthread_mutex_unlock(&r->mutex);
+                hand_over(l, false);
+                pthread_mutex_lock(&r->mutex);
+        }
+        while (!fits(l, cost))
                 pthread_cond_wait(&r->room, &r->mutex);
         r->in_flight += cost;
         l->in_flight += cost;
@@ -37,50 +124,42 @@ static void take_room(struct lane *l, size_t cost)
         pthread_mutex_unlock(&r->mutex);
 }
 
-static void free_jobs(struct job *j)
+static void settle(struct source *s, struct jobs *over)
 {
-        struct job *next;
+        struct outcome o[SETTLE_MAX];
+        size_t n = 0;
 
-        for (; j; j = next) {
-                next = j->next;
-                message_free(j->message);
-                mem_free(j);
+        for (struct job *j; (j = take_first(over));) {
+                o[n++] = j->item.outcome;
+                free_job(j);
+                if (n == SETTLE_MAX || !over->first) {
+                        s->ops->settle(s, o, n);
+                        n = 0;
+                }
         }
 }
 
 static void settle_what_came(struct lane *l, struct source *s)
 {
-        struct outcome *list;
-        struct job *over;
-        size_t n;
+        struct jobs over = { NULL, NULL };
 
         pthread_mutex_lock(&l->run->mutex);
-        list = l->outcomes;
-        n = l->outcome_n;
-        l->outcomes = NULL;
-        l->outcome_n = l->outcome_cap = 0;
-        over = l->over;
-        l->over = NULL;
+        move_jobs(&over, &l->over);
         pthread_mutex_unlock(&l->run->mutex);
-        free_jobs(over);
-        if (n)
-                s->ops->settle(s, list, n);
-        mem_free(list);
+        settle(s, &over);
 }
 
 static void wait_for_outcomes(struct lane *l, struct source *s)
 {
-        for (;;) {
-                bool more;
+        bool more = true;
 
+        while (more) {
                 pthread_mutex_lock(&l->run->mutex);
-                while (l->outstanding > 0 && l->outcome_n == 0)
+                while (l->outstanding > 0 && !l->over.first)
                         pthread_cond_wait(&l->came, &l->run->mutex);
                 more = l->outstanding > 0;
                 pthread_mutex_unlock(&l->run->mutex);
                 settle_what_came(l, s);
-                if (!more)
-                        return;
         }
 }
 
@@ -126,7 +205,6 @@ static bool give(struct lane *l, struct source *s, struct message *m, const stru
 
         if (!j)
                 return err_nomem(e);
-        j->event = (struct event){ GOT_MESSAGE, j };
         j->run = l->run;
         j->lane = l;
         j->source = s;
@@ -139,16 +217,10 @@ static bool give(struct lane *l, struct source *s, struct message *m, const stru
         j->crash = crash;
         j->item.crashed = crash != NULL;
         take_room(l, j->cost);
-        l->given++;
-        if (queue_post(l->run->events, &j->event))
-                return true;
-        pthread_mutex_lock(&l->run->mutex);
-        l->run->in_flight -= j->cost;
-        l->in_flight -= j->cost;
-        l->outstanding--;
-        pthread_mutex_unlock(&l->run->mutex);
-        mem_free(j);
-        return err_nomem(e);
+        jobs_put_last(&l->group, j);
+        if (++l->group_n >= (s->prompt ? GROUP_MAX : 1) || j->cost >= FILE_COST)
+                hand_over(l, false);
+        return true;
 }
 
 /* One message to the main thread. One that killed a worker is not looked at again: it goes on its way unparsed, to be held. */
@@ -222,8 +294,7 @@ static bool next_wanted(struct lane *l, struct source *s, struct message **m, st
 
 static void close_batch_and_wait(struct lane *l, struct source *s)
 {
-        /* Without memory for this word the open batch closes a little later, by its time. */
-        (void)!queue_post(l->run->events, &l->input_event);
+        hand_over(l, true);
         wait_for_outcomes(l, s);
 }
 
@@ -297,14 +368,13 @@ static void lane_main(void *arg)
                 run_source(l, l->spool);
         if (l->source && !atomic_load(&l->source->stop))
                 run_source(l, l->source);
-        l->event = (struct event){ GOT_LANE_END, l };
-        if (!queue_post(l->run->events, &l->event))
-                abort(); /* the run would wait for this end for ever: better the supervisor's word for it */
+        queue_post(l->run->events, &l->event.link);
 }
 
 bool lane_start(struct lane *l, struct err *e)
 {
-        l->input_event = (struct event){ GOT_INPUT_END, l };
+        l->input_event = (struct event){ .kind = GOT_INPUT, .what = l };
+        l->event = (struct event){ .kind = GOT_LANE_END, .what = l };
         if (l->source && l->source->archive) {
                 l->source->may_parse = may_parse;
                 l->source->may_parse_ctx = l;
@@ -315,68 +385,58 @@ bool lane_start(struct lane *l, struct err *e)
 
 /* ---- the main thread's side ---- */
 
-void lane_put_first(struct lane *l, struct job *j)
+void lane_take_input(struct lane *l)
 {
-        j->prev = NULL;
-        j->next = l->first;
-        l->first = j;
-        if (!l->last)
-                l->last = j;
-}
-
-void lane_put_last(struct lane *l, struct job *j)
-{
-        j->next = j->prev = NULL;
-        if (l->last)
-                l->last->next = j;
-        else
-                l->first = j;
-        l->last = j;
+        pthread_mutex_lock(&l->run->mutex);
+        move_jobs(&l->arrived, &l->input);
+        l->input_ended = l->input_over;
+        l->posted = false;
+        pthread_mutex_unlock(&l->run->mutex);
 }
 
 struct job *lane_take(struct lane *l)
 {
-        struct job *j = l->first;
+        struct job *j = take_first(&l->arrived);
 
-        l->first = j->next;
-        if (!l->first)
-                l->last = NULL;
         j->next = NULL;
         return j;
 }
 
-/* An archive's thread frees what it has allocated, which is faster and leaves the main thread to the script. An account's may wait
- * long for its server, and would hold memory that the budget no longer counts. */
-void lane_outcome(struct lane *l, const struct outcome *o, struct job *j)
+/* An archive's thread frees the message that it has allocated, which is faster and leaves the main thread to the script. An account's may
+ * wait long for its server, and would hold memory that the budget no longer counts. */
+void lane_outcome(struct run *r, struct job *j)
 {
-        struct run *r = l->run;
-        bool back = j->source->archive;
+        if (!j->source->archive) {
+                message_free(j->message);
+                j->message = NULL;
+        }
+        jobs_put_last(&r->over, j);
+        if (++r->over_n >= GROUP_MAX)
+                lanes_send_outcomes(r);
+}
 
-        j->next = NULL;
+/* Who waits for room is woken when there is some for many: else it would be for each message. */
+void lanes_send_outcomes(struct run *r)
+{
+        bool room = false;
+
+        if (!r->over.first)
+                return;
         pthread_mutex_lock(&r->mutex);
-        if (l->outcome_n == l->outcome_cap) {
-                size_t cap = l->outcome_cap ? l->outcome_cap * 2 : 64;
-                struct outcome *p = mem_resize(l->outcomes, cap * sizeof *p);
+        for (struct job *j; (j = take_first(&r->over));) {
+                struct lane *l = j->lane;
 
-                if (p) {
-                        l->outcomes = p;
-                        l->outcome_cap = cap;
-                }
+                l->outstanding--;
+                l->in_flight -= j->cost;
+                r->in_flight -= j->cost;
+                room |= l->in_flight == 0;
+                jobs_put_last(&l->over, j);
+                pthread_cond_signal(&l->came);
         }
-        if (l->outcome_n < l->outcome_cap) /* an outcome lost to a lack of memory is one of OUTCOME_UNDONE to the source: nothing is deleted */
-                l->outcomes[l->outcome_n++] = *o;
-        l->outstanding--;
-        l->in_flight -= j->cost;
-        r->in_flight -= j->cost;
-        if (back) {
-                j->next = l->over;
-                l->over = j;
-        }
-        pthread_cond_signal(&l->came);
-        pthread_cond_broadcast(&r->room);
+        r->over_n = 0;
+        if (room || r->in_flight <= r->config.limits.queue / 4 * 3)
+                pthread_cond_broadcast(&r->room);
         pthread_mutex_unlock(&r->mutex);
-        if (!back)
-                free_jobs(j);
 }
 
 void lane_decided(struct lane *l, const struct message *m)
@@ -407,12 +467,11 @@ void lane_close(struct lane *l)
 {
         if (l->thread)
                 thread_join(l->thread);
-        free_jobs(l->over);
+        free_jobs(&l->over);
         source_free(l->spool);
         source_free(l->source);
         if (l->lock >= 0)
                 close(l->lock);
-        mem_free(l->outcomes);
         pthread_cond_destroy(&l->came);
         buf_free(&l->guard.reached_uid);
 }

@@ -98,6 +98,7 @@ struct source *source_open(struct str path, const struct limits *lim, const char
 {
         bool standard = str_eq(path, STR("-"));
         int fd = standard ? open_standard_input(e) : open_path(path, e);
+        struct source *s;
         struct stat st;
 
         if (fd < 0)
@@ -107,9 +108,11 @@ struct source *source_open(struct str path, const struct limits *lim, const char
                 close(fd);
                 return NULL;
         }
-        if (S_ISDIR(st.st_mode))
-                return open_directory(fd, path, lim, tmp_dir, e);
-        return open_file(fd, standard ? STR("standard input") : path, lim, tmp_dir, e);
+        s = S_ISDIR(st.st_mode) ? open_directory(fd, path, lim, tmp_dir, e)
+                                : open_file(fd, standard ? STR("standard input") : path, lim, tmp_dir, e);
+        if (s)
+                s->prompt = S_ISDIR(st.st_mode) || S_ISREG(st.st_mode);
+        return s;
 }
 
 static bool each_match(const glob_t *g, bool (*f)(void *ctx, struct str path, struct err *e), void *ctx, struct err *e)

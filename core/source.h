@@ -35,6 +35,7 @@ struct source {
         const struct source_ops *ops;
         struct str name;          /* for people: the account's name, the path as given */
         bool archive;
+        bool prompt;              /* all of it lies on a disk: next waits for no server and no other program */
         struct account *account;  /* NULL for an archive */
         /* Progress, read by other threads. Totals of 0 are unknown. */
         atomic_uint_fast64_t total_messages, total_bytes, done_messages, done_bytes;
