@@ -19,16 +19,20 @@ struct pop3_item {
         uint32_t number;       /* 1.. */
         uint64_t size;         /* the server's; a hint */
         struct str uid;        /* {NULL,0}: none usable */
-        unsigned occurrence;   /* among equal UIDs of this listing */
+        bool twin;             /* another message of this listing has the same UID */
 };
+struct pop3_listing;           /* by number, ascending */
 /* Reads the greeting. Owns l. -ERR [IN-USE] and the like are ERR_BUSY or ERR_TEMP, [AUTH] ERR_AUTH. */
 struct pop3 *pop3_new(struct lines *l, struct err *e) MUST_CHECK;
 void pop3_free(struct pop3 *p);               /* closes without QUIT */
 bool pop3_capabilities(struct pop3 *p, struct pop3_capa *out, struct err *e) MUST_CHECK;
 bool pop3_stls(struct pop3 *p, const struct account *acc, struct err *e) MUST_CHECK;
 bool pop3_login(struct pop3 *p, const struct account *acc, struct err *e) MUST_CHECK;
-/* LIST and UIDL matched by number. Complete or not at all; the items live in the arena. */
-bool pop3_list(struct pop3 *p, struct pop3_item **items, size_t *n, struct arena *a, struct err *e) MUST_CHECK;
+/* LIST and UIDL matched by number. Complete or not at all; a million messages take some 8 MiB of memory, and their UIDs a file without a name. */
+struct pop3_listing *pop3_list(struct pop3 *p, struct err *e) MUST_CHECK;
+size_t pop3_listing_count(const struct pop3_listing *l);
+bool pop3_listing_item(struct pop3_listing *l, size_t i, struct pop3_item *out, struct err *e) MUST_CHECK; /* uid is good until the next call */
+void pop3_listing_free(struct pop3_listing *l); /* may be NULL */
 bool pop3_quit(struct pop3 *p, struct err *e) MUST_CHECK; /* true only when the server answered +OK */
 
 /* An account as a source: connects at the first next(), fetches what the ledger does not know, pipelined by bytes expected, goes on

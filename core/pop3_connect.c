@@ -146,13 +146,8 @@ static void say_expire(struct fetch *f)
 
 bool fetch_connect(struct fetch *f, struct err *e)
 {
-        struct arena *a = f->listed ? arena_new(0) : f->arena;
-        struct pop3_item *items;
-        size_t n = 0;
         bool ok;
 
-        if (!a)
-                return err_nomem(e);
         if (f->barren > 0)
                 back_off(f, f->barren);
         ok = open_patiently(f, e);
@@ -163,10 +158,8 @@ bool fetch_connect(struct fetch *f, struct err *e)
                         f->p->capa.pipelining = false;
                 f->single = !f->p->capa.pipelining;
                 say_expire(f);
-                ok = pop3_list(f->p, &items, &n, a, e) && fetch_match(f, items, n, e);
+                ok = (f->list = pop3_list(f->p, e)) && fetch_match(f, e);
         }
-        if (a != f->arena)
-                arena_free(a);
         f->listed |= ok;
         if (!ok)
                 fetch_drop_session(f);

@@ -70,6 +70,8 @@ void fetch_settle(struct source *s, const struct outcome *o, size_t n)
 /* The server may hide or delete at QUIT whatever was RETRieved; with EXPIRE 0 even what was only TOPped. */
 static bool quit_is_safe(const struct fetch *f)
 {
+        if (f->p->capa.expire_zero && f->left_touched == f->session)
+                return false;
         for (size_t i = 0; i < f->n; i++) {
                 const struct mail *m = &f->mails[i];
                 bool open = m->state == MAIL_GIVEN || m->state == MAIL_UNDONE;

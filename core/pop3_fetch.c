@@ -186,7 +186,12 @@ static bool work_left(const struct fetch *f)
                 if ((s == MAIL_CHECK || s == MAIL_DOOMED || s == MAIL_GONE) && !f->o.dry)
                         return true;
         }
-        return !f->listed && !f->finishing;
+        return !f->finishing && (!f->listed || (f->pending > 0 && fetching(f)));
+}
+
+bool fetch_waits_for_more(const struct fetch *f)
+{
+        return f->pending > 0 && f->list && !f->finishing && (f->limit == 0 || f->asked < f->limit);
 }
 
 static bool turn(struct fetch *f, struct message **out, bool *end, struct err *e)

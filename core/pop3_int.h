@@ -18,7 +18,6 @@ struct pop3 {
         struct pop3_capa capa;
         bool seen_status, bare_lf;  /* every status line so far ended in a bare LF */
         bool odd_noted;
-        bool no_uidl;               /* refused: no item of the listing has a UID */
         char stamp[256];            /* "<...>" of the greeting, for APOP; empty: none */
         const struct account *who;  /* logged in; NULL: not yet */
         char said[SAID_MAX];        /* of a refusal, without the password */
@@ -42,6 +41,15 @@ bool pop3_refused(const struct reply *r, enum err_code otherwise, struct err *e,
 struct stream *pop3_tls(void *account, int fd, struct err *e) MUST_CHECK;
 enum err_code pop3_refusal_code(struct str text, enum err_code otherwise);
 
+/* pop3_listing.c: a listing while it comes. */
+enum { LISTING_BYTES_MAX = 128 << 20 }; /* of one answer */
+struct pop3_listing *listing_new(struct err *e) MUST_CHECK;
+bool listing_add(struct pop3_listing *l, uint32_t number, uint64_t size, struct err *e) MUST_CHECK; /* a line of LIST */
+bool listing_sort(struct pop3_listing *l, struct err *e) MUST_CHECK;                                /* LIST is over; ERR_PROTO: a number twice */
+bool listing_uid(struct pop3_listing *l, uint32_t number, struct str uid, struct err *e) MUST_CHECK; /* a line of UIDL; ERR_PROTO: a number twice */
+size_t listing_found(const struct pop3_listing *l, size_t *too_long); /* lines of UIDL that were of LIST's messages; UIDs that were not kept */
+bool listing_end(struct pop3_listing *l, bool uids, struct err *e) MUST_CHECK; /* UIDL is over; uids: it was answered */
+
 /* The account as a source. */
 enum mail_state {
         MAIL_UNSURE,   /* its UID is missing or not its own: the header (or the content) tells which it is */
@@ -61,7 +69,7 @@ struct hashes {
         uint8_t header[DIGEST_SIZE], content[DIGEST_SIZE];
 };
 
-/* One row of the table. Its index + 1 is origin.number, good for the whole run; the server's number changes with each session. */
+/* One row of the table. Its index + 1 is origin.number, good until the message has its outcome; the server's number changes with each session. */
 struct mail {
         struct str uid;             /* the server's, or the one made of the header ("header-sha256:…"); {NULL,0}: not yet known */
         uint64_t size;              /* the server's hint */
@@ -74,6 +82,7 @@ struct mail {
         uint8_t state, leave;       /* enum mail_state, enum outcome_leave */
         uint8_t cuts;               /* sessions lost while its answer was due */
         bool named;                 /* uid was made of the header */
+        bool unsure, keyed;         /* began as MAIL_UNSURE; stands in `keyed`: such a row stays for the whole run */
         bool verify;                /* once RETRieved, its content is compared with the mark before it is handed out */
         bool again, suspect;        /* fetched once more, as it was short; short twice */
         bool doubted;               /* handed out in a session whose answers were miscounted: perhaps another message's */
@@ -99,6 +108,7 @@ struct refusal {
 enum { REFUSALS_KEPT = 64 };
 
 enum {
+        ROWS_MAX = 16384,           /* 5 MiB */
         WINDOW_COMMANDS = 2048,     /* 20,000 small messages, 20 ms away: 4.3 s with 256, 2.4 with 512, 1.5 with 1,024, 1.1 with this */
         WINDOW_BYTES = 8 << 20,
 };
@@ -114,8 +124,17 @@ struct fetch {
         int tmp_fd;
 
         struct arena *arena, *scratch; /* for the run; for one look-up */
-        struct mail *mails;
+        struct mail *mails;         /* those with something to do or in hand, at most ROWS_MAX at a time of a large mailbox */
         size_t n, room;
+        struct arena *rows;         /* their UIDs and hashes */
+        struct pop3_listing *list;  /* of this session; messages from next_item on have not been looked at, */
+        size_t next_item;
+        uint64_t pending;           /* and of those of the first list at most so many; what has come since then waits for the next run */
+        uint64_t *done;             /* keyed hashes of UIDs whose rows have gone, and of which the ledger does not tell */
+        size_t done_n, done_room;
+        bool done_sorted;
+        uint32_t left_touched;      /* the session of such a row whose message was touched and is left */
+        bool any_mark;              /* some message of the first list is known */
         struct map *keyed;          /* "uid NUL occurrence" -> index + 1, of those that were unsure; "NUL mark id": claimed */
         struct map *doubts;         /* content hash -> how many doubted rows hold it; NULL: none */
 
@@ -157,7 +176,16 @@ struct arena *fetch_scratch(struct fetch *f, struct err *e) MUST_CHECK;
 bool fetch_connect(struct fetch *f, struct err *e) MUST_CHECK;
 
 /* pop3_match.c: which message of the list is which. */
-bool fetch_match(struct fetch *f, const struct pop3_item *items, size_t n, struct err *e) MUST_CHECK;
+bool fetch_match(struct fetch *f, struct err *e) MUST_CHECK; /* f->list */
+/* The next rows of a large mailbox: what is done with goes, and what the list has beyond comes. No answer and no outcome is due. */
+bool fetch_more(struct fetch *f, struct err *e) MUST_CHECK;
+/* For pop3_more.c: the row of a message whose UID is its own, if it has anything to do, which the totals count already unless it is known; the
+ * rows by UID; and a row that moved is found again. */
+bool fetch_sure_row(struct fetch *f, const struct pop3_item *it, struct err *e) MUST_CHECK;
+struct map *fetch_rows_by_uid(struct fetch *f, struct err *e) MUST_CHECK;
+bool fetch_key(struct fetch *f, struct mail *m, struct err *e) MUST_CHECK;
+/* There are such rows, and nothing else is left to do in this session. */
+bool fetch_waits_for_more(const struct fetch *f);
 /* An unsure mail whose header hash (and content hash, or NULL) is known becomes KNOWN, CHECK, HELD, WANT, or an ALIAS. */
 bool fetch_identify(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], const uint8_t *content, struct err *e) MUST_CHECK;
 /* Loads m's mark by UID and occurrence, with its hashes. */

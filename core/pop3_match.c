@@ -27,7 +27,7 @@ bool hash_same(const uint8_t a[DIGEST_SIZE], const uint8_t b[DIGEST_SIZE])
 
 static bool keep_hashes(struct fetch *f, struct mail *m, const uint8_t *header, const uint8_t *content, struct err *e)
 {
-        if (!m->hashes && !(m->hashes = arena_alloc(f->arena, sizeof *m->hashes)))
+        if (!m->hashes && !(m->hashes = arena_alloc(f->rows, sizeof *m->hashes)))
                 return err_nomem(e);
         if (header)
                 memcpy(m->hashes->header, header, DIGEST_SIZE);
@@ -156,7 +156,13 @@ static bool set_key(struct fetch *f, struct mail *m, unsigned occurrence, struct
         uintptr_t i = (uintptr_t)(m - f->mails) + 1;
 
         m->occurrence = occurrence;
+        m->keyed = true;
         return map_set(f->keyed, make_key(m->uid, occurrence, key), (void *)i, NULL) || err_nomem(e);
+}
+
+bool fetch_key(struct fetch *f, struct mail *m, struct err *e)
+{
+        return set_key(f, m, m->occurrence, e);
 }
 
 /* A message without a UID is filed under the hash of its header. */
@@ -167,7 +173,7 @@ static bool name_by_header(struct fetch *f, struct mail *m, const uint8_t header
         if (m->uid.n > 0 && !m->named)
                 return true;
         digest_hex(header, hex);
-        m->uid = arena_printf(f->arena, "header-sha256:%s", hex);
+        m->uid = arena_printf(f->rows, "header-sha256:%s", hex);
         m->named = true;
         return m->uid.p || err_nomem(e);
 }
@@ -291,9 +297,10 @@ bool fetch_identify(struct fetch *f, struct mail *m, const uint8_t header[DIGEST
         return true;
 }
 
-static struct mail *add_row(struct fetch *f, const struct pop3_item *it, bool keep_uid, struct err *e)
+/* f->rows gets a copy of what m points to. */
+static struct mail *add_row(struct fetch *f, const struct mail *m, struct err *e)
 {
-        struct mail *m;
+        struct mail *row;
 
         if (f->n == f->room) {
                 size_t room = f->room ? f->room * 2 : 256;
@@ -304,62 +311,92 @@ static struct mail *add_row(struct fetch *f, const struct pop3_item *it, bool ke
                 f->mails = grown;
                 f->room = room;
         }
-        m = &f->mails[f->n];
-        *m = (struct mail){ .uid = it->uid, .size = it->size, .number = it->number, .state = MAIL_UNSURE };
-        if (keep_uid && it->uid.n > 0 && !(m->uid = arena_str(f->arena, it->uid)).p)
+        row = &f->mails[f->n];
+        *row = *m;
+        if (m->uid.n > 0 && !(row->uid = arena_str(f->rows, m->uid)).p)
                 return err_nomem(e), NULL;
         f->n++;
-        return m;
+        return row;
 }
 
-/* UIDs that stand for more than one message of this list. */
-static bool note_twins(struct map *twins, const struct pop3_item *items, size_t n, struct err *e)
+static bool is_unsure(const struct pop3_item *it)
 {
-        for (size_t i = 0; i < n; i++)
-                if (items[i].occurrence > 0 && !map_set(twins, items[i].uid, twins, NULL))
-                        return err_nomem(e);
-        return true;
+        return it->uid.n == 0 || it->twin;
 }
 
-static bool is_unsure(const struct map *twins, const struct pop3_item *it)
+static struct mail row_of(const struct pop3_item *it)
 {
-        return it->uid.n == 0 || (map_count(twins) > 0 && map_get(twins, it->uid));
+        return (struct mail){ .uid = it->uid, .size = it->size, .number = it->number, .state = MAIL_UNSURE, .unsure = is_unsure(it) };
 }
 
-static bool first_row(struct fetch *f, const struct pop3_item *it, bool unsure, struct err *e)
+static void count_in(struct fetch *f, const struct mail *m)
 {
-        struct mail *m = add_row(f, it, false, e);
+        f->s.total_messages++;
+        f->s.total_bytes += m->size;
+}
+
+/* A message whose UID is its own. counted: it is in the totals already, unless it is known. It gets a row if there is anything to do. */
+static bool sure_row(struct fetch *f, const struct pop3_item *it, bool counted, struct err *e)
+{
+        struct mail m = row_of(it);
         bool found;
 
-        if (!m)
+        if (!fetch_load_mark(f, &m, &found, e) || (!found && !new_mail(f, &m, NULL, e)))
                 return false;
-        if (!unsure) {
-                if (!fetch_load_mark(f, m, &found, e) || (!found && !new_mail(f, m, NULL, e)))
-                        return false;
-                if (found && m->state != MAIL_WANT)
-                        f->s.skipped++;
+        f->any_mark |= found;
+        if (!found && m.state == MAIL_WANT && f->moved) {
+                m.state = MAIL_UNSURE;
+                m.unsure = true;
         }
-        if (m->state == MAIL_WANT || m->state == MAIL_UNSURE) {
-                f->s.total_messages++;
-                f->s.total_bytes += m->size;
-        }
-        return fetch_queue(f, m, e);
+        if (found && m.state != MAIL_WANT && f->session == 1)
+                f->s.skipped++; /* later, it may be one of this run */
+        if ((m.state == MAIL_WANT || m.state == MAIL_UNSURE) && (found || !counted))
+                count_in(f, &m);
+        if (m.state != MAIL_WANT && m.state != MAIL_UNSURE && m.state != MAIL_CHECK)
+                return true;
+        return add_row(f, &m, e) && fetch_queue(f, &f->mails[f->n - 1], e);
 }
 
-static bool note_seen(struct fetch *f, struct err *e)
+bool fetch_sure_row(struct fetch *f, const struct pop3_item *it, struct err *e)
 {
-        int64_t *ids = mem_array(f->n ? f->n : 1, sizeof *ids);
-        size_t n = 0;
-        bool ok;
+        return sure_row(f, it, true, e);
+}
 
-        if (!ids)
-                return err_nomem(e);
-        for (size_t i = 0; i < f->n; i++)
-                if (f->mails[i].mark)
-                        ids[n++] = f->mails[i].mark;
-        ok = n == 0 || ledger_mark_seen_now(f->ledger, ids, n, f->o.now, e);
-        mem_free(ids);
+static bool unsure_row(struct fetch *f, const struct pop3_item *it, struct err *e)
+{
+        struct mail m = row_of(it);
+
+        return add_row(f, &m, e) && fetch_queue(f, &f->mails[f->n - 1], e);
+}
+
+/* Marks that were listed, some at a time. */
+struct seen {
+        int64_t *ids;
+        size_t n;
+};
+enum { SEEN_AT_ONCE = 1 << 16 };
+
+static bool note_seen(struct fetch *f, struct seen *s, struct err *e)
+{
+        bool ok = s->n == 0 || f->o.dry || ledger_mark_seen_now(f->ledger, s->ids, s->n, f->o.now, e);
+
+        s->n = 0;
         return ok;
+}
+
+/* The look that every message of the first list gets, also one that has no row yet. */
+static bool look_up(struct fetch *f, struct seen *s, const struct pop3_item *it, bool *found, struct err *e)
+{
+        struct arena *a = fetch_scratch(f, e);
+        struct mark k;
+
+        if (!a || !ledger_mark(f->ledger, f->la.id, it->uid, 0, &k, found, a, e))
+                return false;
+        if (!*found)
+                return true;
+        f->any_mark = true;
+        s->ids[s->n++] = k.id;
+        return s->n < SEEN_AT_ONCE || note_seen(f, s, e);
 }
 
 static bool is_there(void *ctx, const struct mark *k)
@@ -373,17 +410,16 @@ static bool look_for_move(struct fetch *f, struct err *e)
         unsigned states = 1 << MARK_SEEN | 1 << MARK_HELD | 1 << MARK_QUARANTINED;
         bool all_deleted = true;
 
-        for (size_t i = 0; i < f->n; i++)
-                if (f->mails[i].mark)
-                        return true;
-        if (f->n == 0 || f->o.again || starts_new(f))
+        if (f->any_mark || pop3_listing_count(f->list) == 0 || f->o.again || starts_new(f))
                 return true;
         if (!ledger_marks(f->ledger, f->la.id, states, is_there, &all_deleted, e))
                 return false;
         f->moved = !all_deleted;
         for (size_t i = 0; f->moved && i < f->n; i++)
-                if (f->mails[i].state == MAIL_WANT)
+                if (f->mails[i].state == MAIL_WANT) {
                         f->mails[i].state = MAIL_UNSURE; /* queued already, in the same queue */
+                        f->mails[i].unsure = true;
+                }
         return true;
 }
 
@@ -403,47 +439,66 @@ static bool note_begun(struct fetch *f, struct err *e)
         return ledger_account_save(f->ledger, &now, e);
 }
 
-static bool mark_rows(struct fetch *f, const struct map *twins, const struct pop3_item *items, size_t n, struct err *e)
+/* Rows for as many as there is room for; the others are counted, and looked at in their turn. */
+static bool first_rows(struct fetch *f, struct seen *s, struct err *e)
 {
-        for (size_t i = 0; i < n; i++)
-                if (!first_row(f, &items[i], is_unsure(twins, &items[i]), e))
+        size_t n = pop3_listing_count(f->list);
+        struct pop3_item it;
+        bool found;
+
+        for (size_t i = 0; i < n; i++) {
+                if (!pop3_listing_item(f->list, i, &it, e))
                         return false;
-        return true;
+                if (is_unsure(&it)) {
+                        count_in(f, &(struct mail){ .size = it.size });
+                        if (!unsure_row(f, &it, e))
+                                return false;
+                        continue;
+                }
+                if (!look_up(f, s, &it, &found, e))
+                        return false;
+                if (f->pending > 0 || f->n >= ROWS_MAX) {
+                        if (f->pending++ == 0)
+                                f->next_item = i;
+                        if (!found)
+                                count_in(f, &(struct mail){ .size = it.size });
+                } else if (!sure_row(f, &it, false, e)) {
+                        return false;
+                }
+        }
+        return note_seen(f, s, e);
 }
 
-static bool first_match(struct fetch *f, const struct map *twins, const struct pop3_item *items, size_t n, struct err *e)
+static bool first_match(struct fetch *f, struct err *e)
 {
-        bool one = starts_new(f) && !f->o.dry; /* thousands of marks at once: one transaction */
+        bool one = starts_new(f) && !f->o.dry, ok; /* thousands of marks at once: one transaction */
+        struct seen s = { .ids = mem_alloc(SEEN_AT_ONCE * sizeof *s.ids) };
 
-        if (one && !ledger_begin(f->ledger, e))
-                return false;
-        if (!mark_rows(f, twins, items, n, e) || (one && !note_begun(f, e))) {
+        if (!s.ids)
+                return err_nomem(e);
+        ok = !one || ledger_begin(f->ledger, e);
+        if (ok && (!first_rows(f, &s, e) || (one && !note_begun(f, e)))) {
+                ok = false;
                 if (one)
                         ledger_rollback(f->ledger);
-                return false;
         }
-        if (one && !ledger_commit(f->ledger, e))
+        mem_free(s.ids);
+        if (!ok || (one && !ledger_commit(f->ledger, e)))
                 return false;
         if (f->limit > 0 && f->s.total_messages > f->limit) {
                 f->s.total_messages = f->limit;
                 f->s.total_bytes = 0; /* not known */
         }
-        return look_for_move(f, e) && (f->o.dry || note_seen(f, e));
+        return look_for_move(f, e);
 }
 
-/* Numbers live one session: every row gets its new one, or none. */
-static struct map *rows_by_uid(struct fetch *f, struct err *e)
+struct map *fetch_rows_by_uid(struct fetch *f, struct err *e)
 {
         struct map *rows = map_new();
 
-        while (f->n > 0 && f->mails[f->n - 1].state == MAIL_ALIAS)
-                f->n--;
         for (size_t i = 0; rows && i < f->n; i++) {
                 struct mail *m = &f->mails[i];
 
-                m->number = 0;
-                if (m->state == MAIL_UNSURE || (m->state == MAIL_LEFT && !m->uid.n))
-                        m->state = MAIL_ALIAS; /* it will stand in the new list, as unsure as before */
                 if (m->state == MAIL_ALIAS || m->uid.n == 0)
                         continue;
                 if (!map_set(rows, m->uid, (void *)(uintptr_t)(i + 1), NULL)) {
@@ -456,14 +511,28 @@ static struct map *rows_by_uid(struct fetch *f, struct err *e)
         return rows;
 }
 
-/* A message that came since the first list waits for the next run; only what was unsure must be looked at again. */
-static bool match_again(struct fetch *f, const struct map *rows, const struct map *twins, const struct pop3_item *it, struct err *e)
+/* Numbers live one session: every row gets its new one, or none. */
+static void forget_numbers(struct fetch *f)
+{
+        while (f->n > 0 && f->mails[f->n - 1].state == MAIL_ALIAS)
+                f->n--;
+        for (size_t i = 0; i < f->n; i++) {
+                struct mail *m = &f->mails[i];
+
+                m->number = 0;
+                if (m->state == MAIL_UNSURE || (m->state == MAIL_LEFT && !m->uid.n))
+                        m->state = MAIL_ALIAS; /* it will stand in the new list, as unsure as before */
+        }
+}
+
+/* Only rows, and what was unsure and must be looked at again; the rest comes when it is asked for, by fetch_more. */
+static bool match_again(struct fetch *f, const struct map *rows, const struct pop3_item *it, struct err *e)
 {
         uintptr_t i = it->uid.n ? (uintptr_t)map_get(rows, it->uid) : 0;
         struct mail *m = i ? &f->mails[i - 1] : NULL;
 
-        if (is_unsure(twins, it) || (m && row_of_key(f, m->uid, m->occurrence)))
-                return add_row(f, it, true, e) && fetch_queue(f, &f->mails[f->n - 1], e);
+        if (is_unsure(it) || (m && row_of_key(f, m->uid, m->occurrence)))
+                return unsure_row(f, it, e);
         if (!m)
                 return true;
         m->number = it->number;
@@ -471,29 +540,27 @@ static bool match_again(struct fetch *f, const struct map *rows, const struct ma
         return wake(f, m, e);
 }
 
-static bool second_match(struct fetch *f, const struct map *twins, const struct pop3_item *items, size_t n, struct err *e)
+static bool second_match(struct fetch *f, struct err *e)
 {
-        struct map *rows = rows_by_uid(f, e);
-        bool ok = rows;
+        struct map *rows;
+        struct pop3_item it;
+        bool ok = true;
 
-        for (size_t i = 0; ok && i < n; i++)
-                ok = match_again(f, rows, twins, &items[i], e);
+        forget_numbers(f);
+        f->next_item = 0;
+        if (!(rows = fetch_rows_by_uid(f, e)))
+                return false;
+        for (size_t i = 0; ok && i < pop3_listing_count(f->list); i++)
+                ok = pop3_listing_item(f->list, i, &it, e) && match_again(f, rows, &it, e);
         for (size_t i = 0; ok && i < f->n; i++)
                 if (f->mails[i].state == MAIL_GONE && f->mails[i].number == 0)
                         f->mails[i].state = MAIL_KNOWN; /* its DELE lasted, though no QUIT was answered */
-        if (rows)
-                map_free(rows, NULL);
+        map_free(rows, NULL);
         return ok;
 }
 
-bool fetch_match(struct fetch *f, const struct pop3_item *items, size_t n, struct err *e)
+bool fetch_match(struct fetch *f, struct err *e)
 {
-        struct map *twins = map_new();
-        bool ok = twins || err_nomem(e);
-
         f->todo.n = f->dele.n = f->todo.head = f->dele.head = 0;
-        ok = ok && note_twins(twins, items, n, e) &&
-             (f->listed ? second_match(f, twins, items, n, e) : first_match(f, twins, items, n, e));
-        map_free(twins, NULL);
-        return ok;
+        return f->listed ? second_match(f, e) : first_match(f, e);
 }

@@ -39,6 +39,8 @@ void fetch_drop_session(struct fetch *f)
 {
         pop3_free(f->p);
         f->p = NULL;
+        pop3_listing_free(f->list);
+        f->list = NULL;
         f->fly_head = f->fly_n = 0;
         f->expected = 0;
         f->asked = f->given;
@@ -88,13 +90,18 @@ struct arena *fetch_scratch(struct fetch *f, struct err *e)
         return f->scratch;
 }
 
-/* The run has waited for what the full session gave. */
+/* The run has waited for what the full session, or the full table, gave. */
 static bool renewed(struct fetch *f, struct err *e)
 {
         if (!f->s.rests)
                 return true;
         f->s.rests = false;
-        return fetch_renew(f, e);
+        return (!fetch_full(f) || fetch_renew(f, e)) && fetch_more(f, e);
+}
+
+static bool must_rest(const struct fetch *f)
+{
+        return !f->failed && !f->s.stop && f->p && ((fetch_full(f) && f->todo.head < f->todo.n) || fetch_waits_for_more(f));
 }
 
 static bool source_next(struct source *s, struct message **out, struct err *e)
@@ -104,7 +111,7 @@ static bool source_next(struct source *s, struct message **out, struct err *e)
 
         *out = NULL;
         if (f->failed || (renewed(f, &why) && fetch_pump(f, out, &why))) {
-                s->rests = !f->failed && !*out && !s->stop && f->p && fetch_full(f) && f->todo.head < f->todo.n;
+                s->rests = !*out && must_rest(f);
                 return true;
         }
         f->failed = true;
@@ -125,6 +132,8 @@ static void fetch_free(struct source *s)
         if (f->doubts)
                 map_free(f->doubts, NULL);
         mem_free(f->mails);
+        mem_free(f->done);
+        arena_free(f->rows);
         mem_free(f->todo.p);
         mem_free(f->dele.p);
         mem_free(f->tmp_dir);
@@ -138,9 +147,10 @@ static const struct source_ops ops = { source_next, fetch_settle, fetch_finish, 
 static bool prepare(struct fetch *f, const char *tmp_dir)
 {
         f->arena = arena_new(0);
+        f->rows = arena_new(0);
         f->keyed = map_new();
         f->tmp_dir = mem_dup(tmp_dir, strlen(tmp_dir));
-        if (!f->arena || !f->keyed || !f->tmp_dir)
+        if (!f->arena || !f->rows || !f->keyed || !f->tmp_dir)
                 return false;
         f->s.name = arena_str(f->arena, f->acc->name.n ? f->acc->name : STR("account"));
         f->la.name = arena_str(f->arena, f->la.name);

@@ -75,7 +75,7 @@ static bool make_file(struct spill *s, struct err *e)
         if (dir >= 0)
                 close(dir);
         if (fd < 0)
-                return err_in(e, "a place for what was unpacked in %s", place);
+                return err_in(e, "a place for what does not fit in memory, in %s", place);
         s->fd = fd;
         s->end = 0;
         if (!keep(s, backing_fd(fd), e))
@@ -86,7 +86,7 @@ static bool make_file(struct spill *s, struct err *e)
 
 static bool write_file(struct spilling *w, struct str block, struct err *e)
 {
-        return sys_write_all(w->s->fd, block.p, block.n, e) || err_in(e, "keeping what was unpacked in %s", place);
+        return sys_write_all(w->s->fd, block.p, block.n, e) || err_in(e, "putting aside what does not fit in memory, in %s", place);
 }
 
 /* What was gathered in memory goes first. */
@@ -95,7 +95,7 @@ static bool to_file(struct spilling *w, struct err *e)
         if (!make_file(w->s, e))
                 return false;
         if (lseek(w->s->fd, (off_t)w->s->end, SEEK_SET) < 0)
-                return err_sys(e, ERR_IO, errno, "keeping what was unpacked in %s", place);
+                return err_sys(e, ERR_IO, errno, "putting aside what does not fit in memory, in %s", place);
         if (!write_file(w, buf_str(&w->b), e))
                 return false;
         buf_free(&w->b);

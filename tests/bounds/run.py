@@ -436,6 +436,49 @@ def L10_opened_doors():
     check(r.code == 75 and "os.exit" in r.err, "L10 os.exit with --allow os: %d %s" % (r.code, r.err))
 
 
+SMALL = 32 << 20  # a listing's
+
+
+def crowded(name, server, code="m:discard()"):
+    """An account on it, and a script that says which messages it gets."""
+    os.environ["PW"] = "secret"
+    return Place(name, 'mail.account { name = "w", host = "127.0.0.1", port = %d, user = "u", password = secret.env "PW", tls = false, '
+                 'plaintext_password = true }\nmail.on_message(function(m) print(m.uid) %s end)' % (server.port, code))
+
+
+def P12_a_million_listed():
+    """A mailbox of a million messages, of which a run takes some."""
+    with pop3.Crowd(1000000) as server:
+        r = crowded("P12 a million", server).run("--limit", "5", source=None)
+        same((r.code, len(r.out.split()), server.retrieved), (0, 5, 5), "P12: " + r.err[-500:])
+        check(r.rss <= SMALL, "P12 a million listed: %.1f MiB" % (r.rss / 2**20))
+
+
+def P12_endless_listing():
+    """LIST that does not end, UIDL that does not end: given up, each at its bound."""
+    for n, uid, said in ((2000000, "%d", "listing the mailbox: a listing of more than 1048576 messages"), (1000000, "u" * 200 + "%d", "or 128 MiB")):
+        with pop3.Crowd(n, uid) as server:
+            r = crowded("P12 %d" % n, server).run(source=None)
+            check(r.code != 0 and said in r.err, "P12 endless: %d %s" % (r.code, r.err[-500:]))
+            check(r.rss <= SMALL, "P12 endless: %.1f MiB" % (r.rss / 2**20))
+
+
+def P12_part_by_part():
+    """More messages than are looked at in one go, over sessions that break: each once, also where the state keeps no note of them."""
+    every = ["%064d" % i for i in range(1, 34001)]
+    got = lambda r: re.findall(r"^\d{64}$", r.out, re.M)
+    for args, cut in (((), 9000), (("--dry-run",), 20000), (("--again",), 20000)):
+        with pop3.Crowd(len(every), cut=cut) as server:
+            p = crowded("P12 parts %s %s" % (args, cut), server)
+            r = p.run(*args, source=None)
+            same(r.code, 0, "P12 parts, %r: %s" % (args, r.err[-500:]))
+            check(got(r) == every, "P12 parts, %r, cut after %r: %d messages, %d different" % (args, cut, len(got(r)), len(set(got(r)))))
+            check(server.sessions > 1, "P12 parts: %d sessions" % server.sessions)
+            if args == ():
+                r = p.run(source=None)
+                same((r.code, got(r)), (0, []), "P12 parts, once more: " + r.err[-500:])
+
+
 if __name__ == "__main__":
     kit.tests(L01_attacks, L01_more_attacks, L01_at_the_top, L01_other_commands, L01_finalizer_at_the_end, L02_errors, L03_stale_handles, L04_yields_and_replacements, L05_what_a_script_may_be,
-              L06_logs, L07_deletes_then_errors, L07_deletes_then_errors_on_a_server, L09_endless_on_one_of_many, L10_closed_doors, L10_opened_doors)
+              L06_logs, L07_deletes_then_errors, L07_deletes_then_errors_on_a_server, L09_endless_on_one_of_many, L10_closed_doors, L10_opened_doors, P12_a_million_listed, P12_endless_listing, P12_part_by_part)

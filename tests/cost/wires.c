@@ -15,19 +15,19 @@
 
 static void read_listing(struct str in)
 {
-        struct arena *a = arena_new(0);
-        struct pop3_item *items;
         struct err e;
         struct pop3 *p = pop3_new(lines_new(stream_memory(in, NULL, &e), 1000, &e), &e);
-        size_t n;
+        struct pop3_listing *l;
+        struct pop3_item item;
 
-        MUST(a);
-        if (p) {
-                (void)!pop3_capabilities(p, NULL, &e);
-                (void)!pop3_list(p, &items, &n, a, &e);
-                pop3_free(p);
-        }
-        arena_free(a);
+        if (!p)
+                return;
+        (void)!pop3_capabilities(p, NULL, &e);
+        l = pop3_list(p, &e);
+        for (size_t i = 0; l && i < pop3_listing_count(l); i++)
+                MUST(pop3_listing_item(l, i, &item, &e));
+        pop3_listing_free(l);
+        pop3_free(p);
 }
 
 static void read_lines(struct str in)
