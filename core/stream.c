@@ -43,11 +43,8 @@ struct fd_stream {
 
 static int poll_ms(int64_t deadline)
 {
-        int64_t left;
+        int64_t left = deadline == STREAM_NOW ? 0 : deadline - sys_mono_ms();
 
-        if (deadline == STREAM_NEVER)
-                return -1;
-        left = deadline == STREAM_NOW ? 0 : deadline - sys_mono_ms();
         return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 

@@ -30,7 +30,6 @@ struct stream {
 
 /* Deadlines: a value of sys_mono_ms(). What can be done without waiting is done even when it has passed. */
 enum { STREAM_NOW = 0 };                  /* tries once: ERR_TIMEOUT when it would wait */
-#define STREAM_NEVER INT64_MAX            /* waits for ever */
 
 struct stream *stream_fd(int fd, struct err *e) MUST_CHECK; /* owns fd, also after failure; makes it non-blocking */
 /* Tests: reads from `in` (borrowed), writes are collected in *out (may be NULL). */

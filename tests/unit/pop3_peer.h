@@ -20,7 +20,7 @@
 #include "core/sys.h"
 #include "core/tls.h"
 
-enum { PEER_MAIL = 16, CUT = -1 };
+enum { PEER_MAIL = 16, CUT = -1, PEER_PATIENCE_MS = 20000 /* no test may wait for ever */ };
 
 struct peer_mail {
         const char *uid;   /* NULL: none */
@@ -106,15 +106,18 @@ static inline void peer_flush(struct peer *p)
 {
         struct err e;
 
-        (void)!stream_write_all(p->s, buf_str(&p->out), STREAM_NEVER, &e);
+        (void)!stream_write_all(p->s, buf_str(&p->out), sys_mono_ms() + PEER_PATIENCE_MS, &e);
         buf_clear(&p->out);
 }
 
 static inline ssize_t peer_read(struct peer *p, char *to, size_t n)
 {
-        struct err e;
+        struct err e = { 0 };
+        ssize_t got = stream_read(p->s, to, n, sys_mono_ms() + PEER_PATIENCE_MS, &e);
 
-        return stream_read(p->s, to, n, STREAM_NEVER, &e);
+        if (got < 0 && e.code == ERR_TIMEOUT)
+                printf("# the server has heard nothing for %d s: it ends the session\n", PEER_PATIENCE_MS / 1000);
+        return got;
 }
 
 /* Behind the +OK of STLS; false: the handshake failed. */
