@@ -41,6 +41,7 @@ bool pop3_quit(struct pop3 *p, struct err *e) MUST_CHECK; /* true only when the 
  * what the server can't do). dry: no DELE, no QUIT, nothing written. */
 struct pop3_options {
         bool dry, again;           /* again: also what was seen */
+        bool mark;                 /* what is new is marked as seen by its UID, unread, and never deleted; read is only what has none of its own */
         uint64_t limit;            /* messages; 0: all */
         int64_t now;               /* the run's clock */
         bool no_age;               /* the clock jumped: no DELE by age, no mark forgotten */

@@ -51,8 +51,29 @@ static enum mail_state known_state(const struct fetch *f, const struct mail *m, 
         return MAIL_KNOWN;
 }
 
+/* first = "new", or everything is to be marked: it is known from now on, was never read, and so is never deleted. */
+static bool mark_unread(struct fetch *f, struct mail *m, const uint8_t *header, struct err *e)
+{
+        struct mark k = {
+                .account = f->la.id, .uid = m->uid, .occurrence = m->occurrence, .state = MARK_SEEN, .size = m->size,
+                .first_seen = f->o.now, .last_seen = f->o.now, .leave = MARK_LEAVE_ALWAYS,
+        };
+
+        if (header)
+                memcpy(k.header_hash, header, DIGEST_SIZE);
+        m->state = MAIL_KNOWN;
+        m->leave = LEAVE_ALWAYS;
+        f->s.skipped++;
+        f->s.marked++;
+        return f->o.dry || ledger_mark_put(f->ledger, &k, e);
+}
+
 static bool apply_mark(struct fetch *f, struct mail *m, const struct mark *k, struct err *e)
 {
+        if (k->state == MARK_REFUSED && f->o.mark) {
+                f->s.skipped--; /* whoever asked counts it as well */
+                return mark_unread(f, m, NULL, e);
+        }
         if (k->state == MARK_REFUSED) {
                 fetch_refused_before(f, m, k);
                 return true;
@@ -62,6 +83,8 @@ static bool apply_mark(struct fetch *f, struct mail *m, const struct mark *k, st
         m->leave = (uint8_t)k->leave; /* the two enums agree, see pop3_source.c */
         m->leave_age = k->leave_age;
         m->state = (uint8_t)known_state(f, m, k);
+        if (m->state == MAIL_WANT)
+                m->leave = LEAVE_DEFAULT; /* what was said of it once is said again, or not */
         if (m->doubted && m->state == MAIL_CHECK && !fetch_doubt_given(f, k->content_hash, e))
                 return false;
         return m->state != MAIL_CHECK || keep_hashes(f, m, k->header_hash, k->content_hash, e);
@@ -101,25 +124,9 @@ bool fetch_mark_given(struct fetch *f, struct mail *m, const uint8_t header[DIGE
         return f->o.dry || ledger_mark_put(f->ledger, &k, e);
 }
 
-/* first = "new": it is known from now on, was never read, and so is never deleted. */
-static bool mark_unread(struct fetch *f, struct mail *m, const uint8_t *header, struct err *e)
-{
-        struct mark k = {
-                .account = f->la.id, .uid = m->uid, .occurrence = m->occurrence, .state = MARK_SEEN, .size = m->size,
-                .first_seen = f->o.now, .last_seen = f->o.now, .leave = MARK_LEAVE_ALWAYS,
-        };
-
-        if (header)
-                memcpy(k.header_hash, header, DIGEST_SIZE);
-        m->state = MAIL_KNOWN;
-        m->leave = LEAVE_ALWAYS;
-        f->s.skipped++;
-        return f->o.dry || ledger_mark_put(f->ledger, &k, e);
-}
-
 static bool starts_new(const struct fetch *f)
 {
-        return f->acc->first_new && f->la.fresh && !f->o.again;
+        return f->o.mark || (f->acc->first_new && f->la.fresh && !f->o.again);
 }
 
 /* A message that no mark knows. */

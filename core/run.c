@@ -125,7 +125,7 @@ static void lane_ended(struct run *r, struct lane *l)
                 no_longer_fresh(r, l);
         }
         if (l->source)
-                r->result.skipped += atomic_load(&l->source->skipped);
+                r->result.skipped += atomic_load(&l->source->skipped), r->result.marked += atomic_load(&l->source->marked);
         tell_left(r, l);
         run_tell(r, &ev);
         count_read(r, l);

@@ -38,6 +38,7 @@ struct run_config {
         struct limits limits;
         uint8_t script_hash[DIGEST_SIZE];
         bool dry, again, failed, send, resume, from_start;
+        bool mark_seen;                      /* what an account has is marked as seen; only what that needs is fetched, and decided */
         uint64_t limit;                      /* messages of each source; 0: all */
         int64_t now;
 };
@@ -56,6 +57,7 @@ struct run_hooks {
 };
 
 struct run_result {
+        uint64_t marked;                     /* messages that became seen without having been decided */
         uint64_t messages, delivered, saved, mails, commands, held, skipped, undone;
         uint64_t quarantined;                /* of those held now, and those that were left alone because they were before */
         uint64_t limited;                    /* messages of archives over a parsing limit that were not kept whole */

@@ -42,7 +42,8 @@ static bool open_spool(struct run *r, struct lane *l, struct err *e)
 
 static bool open_account(struct run *r, struct lane *l, struct account *a, struct err *e)
 {
-        struct pop3_options o = { .dry = r->config.dry, .again = r->config.again, .limit = r->config.limit, .now = r->config.now };
+        struct pop3_options o = { .dry = r->config.dry, .again = r->config.again, .limit = r->config.limit, .now = r->config.now,
+                                  .mark = r->config.mark_seen };
         struct str mailbox = mailbox_of(r, a);
 
         l->account = a;

@@ -40,6 +40,7 @@ struct source {
         /* Progress, read by other threads. Totals of 0 are unknown. */
         atomic_uint_fast64_t total_messages, total_bytes, done_messages, done_bytes;
         atomic_uint_fast64_t skipped; /* messages left out because they were seen before, or are no mail */
+        atomic_uint_fast64_t marked;  /* of those, messages that were marked as seen without a look, because somebody asked for that */
         atomic_bool stop;         /* set by the run: next ends soon */
         /* Set by next together with *out NULL: not the end. It is called again once every message that it gave has its outcome. */
         bool rests;

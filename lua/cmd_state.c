@@ -280,7 +280,7 @@ static int act(struct options *o, struct str verb, const struct str *operand)
         return ok ? EX_OK : cli_fail(&e);
 }
 
-/* ---- --mark-all-seen: a run whose script discards everything ---- */
+/* ---- --mark-all-seen: a run that marks by UID alone, and whose script discards what has none of its own and must be read ---- */
 
 static enum verdict discard(void *ctx, struct plan *p, struct err *e)
 {
@@ -310,6 +310,7 @@ static int mark_all(struct options *o, struct engine *en)
                 err_nomem(&e);
         if (ok) {
                 hooks = report_hooks(report);
+                c.mark_seen = true;
                 ok = run_all(&c, &script, &hooks, l, &res, &e);
                 ok = run_over(l, &res, ok, &e) && ok;
                 report_end(report, &res, NULL);
@@ -318,7 +319,7 @@ static int mark_all(struct options *o, struct engine *en)
         report_free(report);
         if (!ok)
                 return cli_fail(&e);
-        printf("%" PRIu64 " marked as seen\n", res.messages);
+        printf("%" PRIu64 " marked as seen\n", res.messages + res.marked);
         fflush(stdout);
         return res.sources_failed ? err_exit_code(res.worst) : EX_OK;
 }

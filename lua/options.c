@@ -41,7 +41,7 @@ static const struct option {
         { "user", 0, OPT_TEXT, offsetof(struct options, user), "serve", "NAME", "serve: the login (mailmill)" },
         { "cert", 0, OPT_TEXT, offsetof(struct options, cert), "serve", "FILE", "serve: certificate chain in PEM, for TLS" },
         { "key", 0, OPT_TEXT, offsetof(struct options, key), "serve", "FILE", "serve: its private key in PEM" },
-        { "mark-all-seen", 0, OPT_FLAG, offsetof(struct options, mark_all_seen), "state", "", "state: mark what is on the server now as seen" },
+        { "mark-all-seen", 0, OPT_FLAG, offsetof(struct options, mark_all_seen), "state", "", "state: mark what is on the server now as seen, by its UID alone where it has one; it is never deleted" },
 };
 enum { OPTIONS = sizeof table / sizeof *table };
 

@@ -757,6 +757,25 @@ def worst_of_several(c):
     has(c.err, "plain: ", "away: ")
 
 
+def mark_all_seen(c):
+    """What a server has is marked by its UID: nothing is read for it, and what was marked so never leaves the server."""
+    c.env["PW"] = "secret"
+    servers = world.Servers()
+    mail = {n: (b"From: b@example.net\nSubject: %d\n\ntext\n" % n, []) for n in range(1, 6)}
+    drop = servers.maildrop = world.Maildrop(dict(mail))
+    s = c.script(LOOP % (servers.pop3, servers.smtp, "print(m.subject) m:discard()"))
+    c.run("state", "--mark-all-seen", s)
+    has(c.out, "5 marked as seen")
+    same(drop.events, [("QUIT", 0)], "what the server was asked")
+    drop.left[6] = (b"Subject: six\n\ntext\n", [])
+    c.run(s)
+    same((c.out, sorted(drop.left)), ("six\n", [1, 2, 3, 4, 5]), "seen by the script, left on the server")
+    c.run("state", "--mark-all-seen", s)
+    has(c.out, "0 marked as seen")
+    c.run(s, "--again")
+    same((len(c.out.split()), sorted(drop.left)), (5, []), "--again sees them")
+
+
 def progress(c):
     """A run that takes its time shows a line for each source at a terminal, and nothing in a pipe."""
     s = c.script('mail.on_message(function(m) for p in m:parts() do p:pipe { "sleep", "1.3" } end end)')
@@ -1004,7 +1023,7 @@ def T13_roots(c):
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
          held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
          H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, T17_round_trip, D08_signals,
-         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S09_replies, S10_a_million_forwards, S10_run_after_run, worst_of_several, C08_closed_to_others, T13_roots, progress, demo, man_page]
+         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S09_replies, S10_a_million_forwards, S10_run_after_run, worst_of_several, mark_all_seen, C08_closed_to_others, T13_roots, progress, demo, man_page]
 
 
 def main():
