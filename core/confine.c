@@ -14,6 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/log.h"
+
 /* ---- Landlock ---- */
 
 /* linux/landlock.h of Debian 12 ends with version 2. */
@@ -82,6 +84,9 @@ static bool add_rules(int rules, const struct confinement *c, uint64_t files, bo
         return !ports || c->port_n == 0 || allow_port(rules, DNS, e);
 }
 
+/* What a kernel answers that was built, or started, without it; and a sandbox around us that forbids it: then we have that one at least. */
+static bool is_lacking(int error) { return error == ENOSYS || error == EOPNOTSUPP || error == EPERM || error == EACCES; }
+
 static bool confine_files(const struct confinement *c, unsigned *got, struct err *e)
 {
         struct ll_ruleset r = { .files = LL_BELOW | LL_NEVER };
@@ -96,7 +101,7 @@ static bool confine_files(const struct confinement *c, unsigned *got, struct err
         r.net = ports ? LL_CONNECT_TCP : 0;
         rules = (int)syscall(SYS_landlock_create_ruleset, &r, ports ? sizeof r : offsetof(struct ll_ruleset, net), 0);
         if (rules < 0)
-                return err_sys(e, ERR_IO, errno, "confining the process");
+                return is_lacking(errno) || err_sys(e, ERR_IO, errno, "confining the process");
         ok = add_rules(rules, c, r.files, ports, e) &&
              (syscall(SYS_landlock_restrict_self, rules, 0) == 0 || err_sys(e, ERR_IO, errno, "confining the process"));
         close(rules);
@@ -235,7 +240,7 @@ static bool confine_calls(unsigned *got, struct err *e)
         /* Without the flag older kernels slow every branch of ours down, for fear of code that we compile: Lua compiles none. */
         if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &f) == 0)
                 *got |= CONFINED_CALLS;
-        else if (errno != ENOSYS && errno != EINVAL)
+        else if (!is_lacking(errno) && errno != EINVAL)
                 return err_sys(e, ERR_IO, errno, "confining the process's system calls");
         return true;
 }
@@ -252,6 +257,16 @@ bool confine(const struct confinement *c, unsigned *got, struct err *e)
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
                 return err_sys(e, ERR_IO, errno, "giving up new privileges");
         return confine_files(c, got, e) && confine_calls(got, e);
+}
+
+void confine_tell(unsigned got)
+{
+        if (!(got & CONFINED_FILES))
+                log_info("this kernel has no Landlock, or one too old for us: the worker can write wherever its user can, and connect everywhere");
+        else if (!(got & CONFINED_PORTS))
+                log_info("this kernel's Landlock knows no ports: the worker can connect everywhere");
+        if (!(got & CONFINED_CALLS))
+                log_info("no seccomp filter here: the worker keeps all system calls");
 }
 
 void confine_memory(void)

@@ -23,6 +23,8 @@ enum {
 /* Before the first thread. *got: what of it this kernel can do; what it can't is no failure. False: it could, and refused. Reading stays
  * free, and so do descriptors that are open. */
 bool confine(const struct confinement *c, unsigned *got, struct err *e) MUST_CHECK;
+/* Says in the log what of it the kernel could not do. */
+void confine_tell(unsigned got);
 /* No core file, no debugger of the same user, /proc/PID closed to others: memory holds passwords. */
 void confine_memory(void);
 

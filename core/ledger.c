@@ -56,9 +56,7 @@ static bool check_dir(struct ledger *l, struct err *e)
                                l->path, (unsigned)st.st_uid);
         if (st.st_mode & (S_IWGRP | S_IWOTH))
                 return err_set(e, ERR_USAGE, "the state directory %s can be written by others: chmod go-w %s", l->path, l->path);
-        if (!l->readonly && fstatfs(l->dir, &fs) == 0 && fs.f_type == TMPFS_MAGIC)
-                log_info("the state directory %s lies in memory (tmpfs): it will not survive a restart of the machine", l->path);
-        else if (!l->readonly && fstatfs(l->dir, &fs) == 0 && fs.f_type == NFS_SUPER_MAGIC)
+        if (!l->readonly && fstatfs(l->dir, &fs) == 0 && fs.f_type == NFS_SUPER_MAGIC)
                 log_warn("the state directory %s lies on NFS: never use it from two machines at once", l->path);
         return true;
 }
@@ -323,6 +321,13 @@ void ledger_close(struct ledger *l)
         mem_free(l->path);
         mem_free(l->file);
         mem_free(l);
+}
+
+bool ledger_in_memory(const struct ledger *l)
+{
+        struct statfs fs;
+
+        return l->dir >= 0 && fstatfs(l->dir, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 }
 
 int ledger_dir(const struct ledger *l) { return l->dir; }

@@ -21,6 +21,7 @@ struct ledger *ledger_open(const char *dir, bool readonly, struct err *e) MUST_C
 void ledger_close(struct ledger *l);
 int ledger_dir(const struct ledger *l);             /* descriptor of the state directory; -1: readonly and absent */
 const char *ledger_path(const struct ledger *l);
+bool ledger_in_memory(const struct ledger *l);      /* on tmpfs: gone when the machine starts again */
 bool ledger_begin(struct ledger *l, struct err *e) MUST_CHECK;
 bool ledger_commit(struct ledger *l, struct err *e) MUST_CHECK;
 void ledger_rollback(struct ledger *l);

@@ -279,6 +279,17 @@ static void commit_failed(struct ledger *l, int rc, struct err *e)
         ledger_rollback(l);
 }
 
+/* A directory that was removed or put elsewhere meanwhile: SQLite would go on in a file that has no name, and the next start find nothing
+ * of it. */
+static bool still_there(struct ledger *l, struct err *e)
+{
+        int moved = 0;
+
+        if (sqlite3_file_control(l->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || !moved)
+                return true;
+        return err_set(e, ERR_IO, "the state %s was removed or replaced while it was open", l->file);
+}
+
 bool ledger_commit(struct ledger *l, struct err *e)
 {
         int rc;
@@ -288,6 +299,10 @@ bool ledger_commit(struct ledger *l, struct err *e)
                         *e = l->tx_failure;
                 else
                         err_set(e, ERR_IO, "the state %s: the transaction was lost", l->file);
+                ledger_rollback(l);
+                return false;
+        }
+        if (!still_there(l, e)) {
                 ledger_rollback(l);
                 return false;
         }

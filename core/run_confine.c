@@ -1,6 +1,5 @@
 /* What a run still needs when its script is known: it writes below its roots and the state, and connects to the ports that were declared. */
 #include "core/confine.h"
-#include "core/log.h"
 #include "core/run_int.h"
 
 static bool is_below(struct str path, struct str dir)
@@ -79,11 +78,6 @@ bool run_confine(struct run *r, struct err *e)
                 return true;
         if (!gather_roots(r, e) || !fill(r, &c, e) || !confine(&c, &got, e))
                 return false;
-        if (!(got & CONFINED_FILES))
-                log_info("this kernel has no Landlock, or one too old for us: the worker can write wherever its user can, and connect everywhere");
-        else if (!(got & CONFINED_PORTS))
-                log_info("this kernel's Landlock knows no ports: the worker can connect everywhere");
-        if (!(got & CONFINED_CALLS))
-                log_info("no seccomp filter here: the worker keeps all system calls");
+        confine_tell(got);
         return true;
 }

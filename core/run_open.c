@@ -214,6 +214,9 @@ bool lanes_open(struct run *r, struct err *e)
 {
         size_t n = r->config.account_n + r->config.archive_n;
 
+        if (r->config.account_n && !r->config.dry && ledger_in_memory(r->ledger))
+                log_warn("the state directory %s lies in memory (tmpfs): what is held, or waits in the outbox, is gone when this machine starts again",
+                         ledger_path(r->ledger));
         r->lanes = mem_array(n ? n : 1, sizeof *r->lanes);
         r->sources = mem_array(2 * n + 1, sizeof(struct source *));
         if (!r->lanes || !r->sources)

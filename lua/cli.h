@@ -9,6 +9,9 @@
 #include "lua/engine.h"
 #include "lua/options.h"
 
+/* What --allow may hold: code of the script's that we can't foresee; it is meant to do what confinement forbids. */
+enum { CLI_UNCONFINED = ENGINE_ALLOW_IO | ENGINE_ALLOW_OS | ENGINE_ALLOW_MODULES };
+
 int cmd_run(struct options *o);
 int cmd_check(struct options *o);
 int cmd_serve(struct options *o);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <sysexits.h>
 
+#include "core/confine.h"
 #include "core/log.h"
 #include "core/outbox.h"
 #include "core/supervise.h"
@@ -168,6 +169,26 @@ static int flush_result(const struct outbox_result *r)
         return r->dead ? EX_UNAVAILABLE : r->untried ? err_exit_code(r->worst) : r->later || r->unknown_host ? EX_TEMPFAIL : EX_OK;
 }
 
+/* It sends what the state holds: it writes there alone, and connects to the smarthosts alone. */
+static bool confine_flush(const struct options *o, const struct run_config *c, struct ledger *l, struct err *e)
+{
+        const char *state = ledger_path(l);
+        struct confinement to = { .dirs = &state, .dir_n = 1 };
+        unsigned *ports = arena_alloc(o->arena, (c->host_n + 1) * sizeof *ports), got = 0;
+
+        if (o->allow & CLI_UNCONFINED)
+                return true;
+        if (!ports)
+                return err_nomem(e);
+        for (size_t i = 0; i < c->host_n; i++)
+                ports[to.port_n++] = c->hosts[i]->port;
+        to.ports = ports;
+        if (!confine(&to, &got, e))
+                return false;
+        confine_tell(got);
+        return true;
+}
+
 /* Smarthosts come from the script named, and from init.lua; commands need the supervisor. */
 static int flush(void *ctx)
 {
@@ -184,7 +205,8 @@ static int flush(void *ctx)
         en = cli_script(o, false, &code);
         if (!en)
                 return code;
-        if (!cli_config(o, en, &c, &e) || !(l = cli_ledger(o, false, &e)) || !outbox_send(l, c.hosts, c.host_n, true, run_stop_flag(), &r, &e))
+        if (!cli_config(o, en, &c, &e) || !(l = cli_ledger(o, false, &e)) || !confine_flush(o, &c, l, &e) ||
+            !outbox_send(l, c.hosts, c.host_n, true, run_stop_flag(), &r, &e))
                 code = cli_fail(&e);
         else
                 code = flush_result(&r);

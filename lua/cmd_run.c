@@ -12,9 +12,6 @@
 #include "lua/cli.h"
 #include "lua/report.h"
 
-/* Code of the script's that we can't foresee; it is meant to do what confinement forbids. */
-enum { UNCONFINED = ENGINE_ALLOW_IO | ENGINE_ALLOW_OS | ENGINE_ALLOW_MODULES };
-
 struct running {
         const struct options *o;
         struct engine *engine;
@@ -148,7 +145,7 @@ static int with_script(struct running *r)
                 return cli_fail(&e);
         if (engine_rule_count(r->engine) == 0 && r->config.account_n == 0)
                 return cli_usage("%s has neither mail.rule nor mail.on_message: there is nothing to decide", r->o->script);
-        r->config.confine = !(r->o->allow & UNCONFINED);
+        r->config.confine = !(r->o->allow & CLI_UNCONFINED);
         r->ledger = cli_ledger(r->o, r->o->dry, &e);
         code = r->ledger ? run_and_send(r) : cli_fail(&e);
         ledger_close(r->ledger);
@@ -174,7 +171,7 @@ static void say_allowed(const struct options *o)
         engine_allow_words(o->allow, words, sizeof words);
         if (words[0])
                 log_info("--allow %s: the script has what is kept from others", words);
-        if (o->allow & UNCONFINED)
+        if (o->allow & CLI_UNCONFINED)
                 log_info("the worker is not confined: the script may write and start programs itself");
 }
 

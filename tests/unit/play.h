@@ -357,6 +357,7 @@ static inline size_t postbox_close(struct postbox *m, struct play *g)
         left = postbox_left(m);
         server_free(m->server);
         secret_unref(g->account.password);
+        g->account.password = NULL; /* a run may yet be refused there */
         return left;
 }
 

@@ -5,12 +5,16 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/ledger.h"
 #include "core/ledger_schema.h"
+#include "core/log.h"
 #include "core/mem.h"
 #include "core/sys.h"
 
@@ -107,6 +111,89 @@ TEST(D05_state_directory_of_others)
                 CHECK(chown(dir, 12345, 12345) == 0);
                 CHECK(!ledger_open(dir, false, &e));
                 CHECK(e.code == ERR_USAGE && strstr(e.text, "another user"));
+        }
+        gone();
+}
+
+/* The ledger's question which file system this is comes here, not to libc. */
+static long pretended;
+int fstatfs(int fd, struct statfs *st)
+{
+        long r = syscall(SYS_fstatfs, fd, st);
+
+        if (r == 0 && pretended)
+                st->f_type = pretended;
+        return (int)r;
+}
+
+static char logged[1024];
+static void keep_line(void *ctx, enum log_level level, struct str line)
+{
+        size_t n = strlen(logged);
+
+        if (level <= LOG_WARN)
+                snprintf(logged + n, sizeof logged - n, "%.*s\n", STR_FMT(line));
+}
+
+/* What a state on such a file system says at its start. In memory: a run over an account does. */
+static bool warned(long type, const char *words)
+{
+        struct ledger *l;
+
+        logged[0] = '\0';
+        pretended = type;
+        log_set_sink(keep_line, NULL);
+        l = reopen(NULL, false);
+        log_set_sink(NULL, NULL);
+        CHECK(l && ledger_in_memory(l) == (type == TMPFS_MAGIC));
+        pretended = 0;
+        ledger_close(l);
+        return l && (words ? strstr(logged, words) != NULL : logged[0] == '\0');
+}
+
+TEST(D05_state_in_memory_or_on_NFS)
+{
+        fresh();
+        CHECK(warned(TMPFS_MAGIC, NULL));
+        CHECK(warned(NFS_SUPER_MAGIC, "lies on NFS"));
+        CHECK(warned(EXT4_SUPER_MAGIC, NULL));
+        gone();
+}
+
+TEST(D05_no_directory)
+{
+        fresh();
+        FILE *f = fopen(in("file"), "w");
+        NEED(f && fclose(f) == 0 && symlink("nowhere", in("dangling")) == 0);
+        CHECK(!ledger_open(in("file"), false, &e) && strstr(e.text, "file"));
+        CHECK(!ledger_open(in("dangling"), false, &e) && strstr(e.text, "dangling"));
+        CHECK(!ledger_open(in("file/below"), false, &e) && strstr(e.text, "below"));
+        gone();
+}
+
+/* Removed, or another put in its place, while a run has it open: nothing more is promised there. */
+TEST(D05_taken_away_while_open)
+{
+        char cmd[512], aside[140];
+        struct str v;
+        bool found;
+
+        fresh();
+        snprintf(aside, sizeof aside, "%s.aside", dir);
+        snprintf(cmd, sizeof cmd, "cp -r '%s' '%s'", aside, dir);
+        for (int copied = 0; copied < 2; copied++) {
+                struct ledger *l = reopen(NULL, false);
+                NEED(l);
+                CHECK(ledger_store_set(l, STR("s"), STR("before"), STR("1"), 0, &e));
+                CHECK(rename(dir, aside) == 0 && (copied ? system(cmd) : mkdir(dir, 0700)) == 0);
+                CHECK(ledger_begin(l, &e) && ledger_store_set(l, STR("s"), STR("after"), STR("1"), 0, &e) && !ledger_commit(l, &e));
+                CHECK(e.code == ERR_IO && strstr(e.text, "removed or replaced"));
+                snprintf(cmd, sizeof cmd, "rm -rf '%s'", dir);
+                CHECK(system(cmd) == 0 && rename(aside, dir) == 0);
+                CHECK(ledger_begin(l, &e) && ledger_store_set(l, STR("s"), STR("again"), STR("1"), 0, &e) && ledger_commit(l, &e)); /* back in its place */
+                CHECK(ledger_store_get(l, STR("s"), STR("after"), &v, &found, a, &e) && !found);
+                ledger_close(l);
+                snprintf(cmd, sizeof cmd, "cp -r '%s' '%s'", aside, dir);
         }
         gone();
 }
@@ -541,6 +628,172 @@ TEST(D06_damaged_state)
         CHECK(l);
         ledger_close(l);
         close(fd);
+        gone();
+}
+
+/* ---- D06: what a crash or a bad disk makes of the journal -------------------------------------------------------- */
+
+enum { STEPS = 12 };
+
+static char *slurp_file(const char *path, size_t *n)
+{
+        FILE *f = fopen(path, "r");
+        char *p = malloc(4 << 20);
+
+        *n = f && p ? fread(p, 1, 4 << 20, f) : 0;
+        if (f)
+                fclose(f);
+        return p;
+}
+
+static bool put_whole(const char *path, const char *p, size_t n)
+{
+        FILE *f = fopen(path, "w");
+        bool ok = f && fwrite(p, 1, n, f) == n;
+
+        return f && fclose(f) == 0 && ok;
+}
+
+/* A run that committed STEPS times and died: its database and its journal as they are on the disk. */
+static bool dead_run(char **db, size_t *db_n, char **wal, size_t *wal_n)
+{
+        char n[16];
+        int status;
+        pid_t child = fork();
+
+        if (child == 0) {
+                struct ledger *l = ledger_open(dir, false, &e);
+                bool ok = l != NULL;
+
+                for (int i = 1; ok && i <= STEPS; i++) {
+                        snprintf(n, sizeof n, "%d", i);
+                        ok = ledger_store_set(l, STR("s"), str_of(n), STR("v"), 0, &e);
+                }
+                _exit(!ok);
+        }
+        if (waitpid(child, &status, 0) != child || status != 0)
+                return false;
+        *db = slurp_file(in("state.db"), db_n);
+        *wal = slurp_file(in("state.db-wal"), wal_n);
+        return *db_n > 0 && *wal_n > 0;
+}
+
+/* How many steps a state remembers: -1 it does not open, -2 it opens and what it says is no beginning of what was done. */
+static int remembered(const char *db, size_t db_n, const char *wal, size_t wal_n)
+{
+        struct ledger *l;
+        struct str v;
+        char n[16];
+        bool found = true;
+        int steps = 0;
+
+        unlink(in("state.db-shm"));
+        if (!put_whole(in("state.db"), db, db_n) || !put_whole(in("state.db-wal"), wal, wal_n))
+                return -2;
+        l = ledger_open(dir, false, &e);
+        if (!l)
+                return -1;
+        for (int i = 1; i <= STEPS + 1; i++) {
+                snprintf(n, sizeof n, "%d", i);
+                bool before = found;
+                if (!ledger_store_get(l, STR("s"), str_of(n), &v, &found, a, &e) || (found && !before)) {
+                        steps = -2;
+                        break;
+                }
+                steps += found;
+        }
+        ledger_close(l);
+        return steps;
+}
+
+TEST(D06_torn_last_record)
+{
+        size_t db_n, wal_n;
+        char *db, *wal;
+        int last = 0, whole = 0;
+
+        fresh();
+        NEED(dead_run(&db, &db_n, &wal, &wal_n));
+        for (size_t n = 0; n <= wal_n; n += n + 4391 > wal_n && n < wal_n ? wal_n - n : 4391) {
+                int steps = remembered(db, db_n, wal, n);
+
+                CHECK(steps >= last); /* what was whole before the cut is all there */
+                last = steps;
+                whole += steps == STEPS;
+        }
+        CHECK(last == STEPS && whole >= 1 && whole < 5);
+        free(db);
+        free(wal);
+        gone();
+}
+
+/* A checksum that does not fit ends the journal there, as SQLite does it: some mail is fetched again (W18). */
+TEST(D06_bit_flip_in_the_journal)
+{
+        size_t db_n, wal_n;
+        int less = 0;
+        char *db, *wal;
+
+        fresh();
+        NEED(dead_run(&db, &db_n, &wal, &wal_n));
+        for (size_t at = 5; at < wal_n; at += 5119) {
+                wal[at] ^= (char)(1 << at % 8);
+                int steps = remembered(db, db_n, wal, wal_n);
+                wal[at] ^= (char)(1 << at % 8);
+                CHECK(steps >= 0);
+                less += steps < STEPS;
+        }
+        CHECK(less > 10);
+        free(db);
+        free(wal);
+        gone();
+}
+
+/* Found at the start, or when the page is read; or it hit what nothing depends on. */
+TEST(D06_bit_flip_in_the_state)
+{
+        size_t db_n, wal_n;
+        int refused = 0;
+        char *db, *wal;
+
+        fresh();
+        NEED(dead_run(&db, &db_n, &wal, &wal_n));
+        CHECK(remembered(db, db_n, wal, wal_n) == STEPS); /* and now all of it is in the database */
+        free(db);
+        db = slurp_file(in("state.db"), &db_n);
+        for (size_t at = 3; at < db_n; at += at < 4200 ? 59 : 743) {
+                db[at] ^= (char)(1 << at % 8);
+                if (remembered(db, db_n, "", 0) == -1) {
+                        refused++;
+                        CHECK(e.code == ERR_IO || e.code == ERR_USAGE);
+                        CHECK(strstr(e.text, in("state.db")) || strstr(e.text, dir));
+                }
+                db[at] ^= (char)(1 << at % 8);
+        }
+        CHECK(refused > 10);
+        CHECK(remembered(db, db_n, "", 0) == STEPS);
+        free(db);
+        free(wal);
+        gone();
+}
+
+TEST(D06_journal_of_a_gigabyte)
+{
+        size_t db_n, wal_n;
+        int64_t began;
+        char *db, *wal;
+
+        fresh();
+        NEED(dead_run(&db, &db_n, &wal, &wal_n));
+        CHECK(truncate(in("state.db-wal"), 1 << 30) == 0 && truncate(in("state.db"), 1 << 30) == 0);
+        began = sys_mono_ms();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        CHECK(ledger_store_set(l, STR("s"), STR("after"), STR("v"), 0, &e));
+        ledger_close(l);
+        CHECK(sys_mono_ms() - began < 20000);
+        free(db);
+        free(wal);
         gone();
 }
 
