@@ -125,7 +125,7 @@ static bool new_piece(struct gather *g, struct err *e)
         if (g->pieces_n > 0 && g->pieces[g->pieces_n - 1].at == g->n)
                 g->pieces_n--; /* nothing came of it */
         g->scattered = g->pieces_n == PIECES_MAX ||
-                       (g->where == GATHER_MEMORY && g->n >= IN_PLACE_MIN / 2 && g->n / g->pieces_n < PIECE_MIN);
+                       (g->where == GATHER_MEMORY && g->n >= IN_PLACE_MIN / 2 && g->pieces_n > 0 && g->n / g->pieces_n < PIECE_MIN);
         if (g->scattered)
                 return g->where != GATHER_IN_PLACE || move_to_temp(g, e);
         g->pieces[g->pieces_n++] = (struct piece){ g->n, g->next };

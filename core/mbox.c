@@ -447,7 +447,7 @@ static bool tell_cut(struct mbox *m, struct err *e)
 
         m->told = true;
         return err_set(e, ERR_IO, "%.*s: it became shorter while it was read (%llu bytes, then %llu): nothing is known of what came behind "
-                       "message %llu", STR_FMT(m->a.base.name), (unsigned long long)in->size, (unsigned long long)(in->base + in->n),
+                       "message %llu", STR_FMT(m->a.base.name), (unsigned long long)in->size, (unsigned long long)in->base + in->n,
                        (unsigned long long)atomic_load(&m->a.base.done_messages));
 }
 

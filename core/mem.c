@@ -12,9 +12,10 @@
 static atomic_size_t made;
 static atomic_size_t fail_at; /* 0: never */
 
-static size_t fail_many = SIZE_MAX;
-static pthread_t fail_whose;
-static bool fail_here; /* only those of that thread */
+/* Set by a test while threads of an earlier run still allocate. */
+static atomic_size_t fail_many = SIZE_MAX;
+static _Atomic pthread_t fail_whose;
+static atomic_bool fail_here; /* only those of that thread */
 
 static bool counted_and_refused(size_t limit)
 {

@@ -213,10 +213,10 @@ static bool open_smime(struct part *p, struct range in, struct err *e)
         if (ok && kind == SMIME_BROKEN)
                 message_add_defect(p->m, "smime.broken");
         p->locked = ok && kind == SMIME_ENCRYPTED;
-        if (ok && kind == SMIME_SIGNED)
+        if (ok && kind == SMIME_SIGNED) {
                 p->cms = in;
-        if (ok && kind == SMIME_SIGNED)
                 ok = keep_bytes(p->m, &content, &in, e) && open_mime(p, in, e);
+        }
         buf_free(&content);
         return ok;
 }

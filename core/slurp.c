@@ -178,7 +178,7 @@ bool slurp_more(struct slurp *s, size_t keep, struct err *e)
                 return err_set(e, ERR_LIMIT, "no room in the read buffer");
         got = fill(s, slurp_block - s->n, e);
         if (got < 0)
-                return err_in(e, "reading at offset %llu", (unsigned long long)(s->base + s->n));
+                return err_in(e, "reading at offset %llu", (unsigned long long)s->base + s->n);
         s->n += (size_t)got;
         if (!s->seekable)
                 s->eof = got == 0;

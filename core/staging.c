@@ -217,9 +217,9 @@ static bool tidy_flags(struct str flags, char out[64], struct err *e)
                 if (!ascii_is_alpha(flags.p[i]))
                         return err_set(e, ERR_USAGE, "\"%.*s\" are no Maildir flags: letters only", STR_FMT(flags));
         }
-        for (char c = 'A'; c <= 'z'; c++) {
-                if (str_find(flags, c) < flags.n)
-                        out[n++] = c;
+        for (int c = 'A'; c <= 'z'; c++) {
+                if (str_find(flags, (char)c) < flags.n)
+                        out[n++] = (char)c;
         }
         out[n] = '\0';
         return true;

@@ -143,12 +143,13 @@ static bool note(struct staging *s, struct place *p, struct err *e)
 static struct place *add_place(struct staging *s, struct str path, int fd, struct err *e)
 {
         struct place *p = mem_zero(sizeof *p + path.n + 1);
-        char *copy = (char *)(p + 1);
+        char *copy;
 
         if (!p) {
                 err_nomem(e);
                 return NULL;
         }
+        copy = (char *)(p + 1);
         memcpy(copy, path.p, path.n);
         p->path = str_make(copy, path.n);
         p->fd = fd;

@@ -98,10 +98,10 @@ static int open_by_steps(int dir, char *path, int flags, mode_t mode)
         while ((slash = strchr(path, '/')) != NULL) {
                 char *rest = slash + strspn(slash, "/");
                 *slash = '\0';
-                if (*rest == '\0')
+                if (*rest == '\0') {
                         flags |= O_DIRECTORY; /* "name/" */
-                if (*rest == '\0')
                         break;
+                }
                 next = open_at(at, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
                 if (at != dir)
                         close(at);

@@ -44,11 +44,6 @@ static void *allocate(void *ud, void *p, size_t old, size_t want)
 
 /* The gate */
 
-struct call {
-        lua_CFunction f;
-        void *arg;
-};
-
 void state_log_lines(enum log_level level, struct str text)
 {
         while (text.n)

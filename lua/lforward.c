@@ -14,7 +14,7 @@ struct mail {
         int options;                 /* index of the options' table; may be none */
         const char *verb;
         struct compose *c;
-        struct str sender, smarthost;
+        struct str sender;
         const struct str *recipients;
         size_t recipient_n;
         bool at_most_once;

@@ -152,12 +152,11 @@ static bool long_option(struct options *o, struct words *w, const char *arg, boo
 {
         struct str text = str_of(arg + 2), name = str_take(&text, '=');
         const struct option *opt = find(name, o->command);
-        bool has_value = name.p + name.n != text.p || (arg + 2)[name.n] == '=';
+        bool has_value = (arg + 2)[name.n] == '=';
 
         *ours = opt != NULL;
         if (!opt)
                 return true;
-        has_value = (arg + 2)[name.n] == '=';
         if (opt->kind == OPT_FLAG)
                 return has_value ? err_set(e, ERR_USAGE, "--%s takes no value", opt->name) : set(o, opt, NULL, e);
         if (has_value)

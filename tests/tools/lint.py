@@ -6,14 +6,15 @@
   raw        calls that belong to one module are made only there (malloc family, fsync, rename ...)
   docs       the API reference is what the bindings say (lua/doc.lua --check)
   rows       each row of a complete family of hostile inputs has a test named by it (rows.py)
+  analysers  gcc -fanalyzer, clang-tidy and cppcheck find nothing that analyse.txt doesn't excuse (analyse.py)
   forbidden  nothing committed names a machine's paths or a package registry's hosts"""
 import glob, os, re, subprocess, sys
 
-import rows
+import analyse, rows
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 os.chdir(TOP)
-passed = failed = 0
+passed = failed = skipped = 0
 
 
 def check(ok, what):
@@ -21,6 +22,12 @@ def check(ok, what):
     passed, failed = passed + bool(ok), failed + (not ok)
     if not ok:
         print("FAIL " + what)
+
+
+def skip(why):
+    global skipped
+    skipped += 1
+    print("skipped: " + why)
 
 
 def floors():
@@ -112,5 +119,6 @@ check_raw()
 check_docs()
 check_rows()
 check_forbidden()
-print("%d passed, %d failed" % (passed, failed))
+analyse.run(analyse.sources(), check, skip)
+print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
 sys.exit(1 if failed else 0)

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -30,10 +31,11 @@ struct peer {
         bool implicit;
         /* "greeting", a command, "334" (an answer inside AUTH), "." (a mail is complete). Answers by itself: 1; leaves it to the server: 0; CUT. */
         int (*odd)(struct peer *p, const char *verb, const char *arg);
-        int cut_at;               /* the event, from 1, at which the connection closes instead; 0: never */
-        int events, sessions, count, max_sessions;
+        atomic_int cut_at;        /* the event, from 1, at which the connection closes instead; 0: never */
+        atomic_int events, sessions, count; /* atomic: a test looks while the server still runs */
+        int max_sessions;
         struct peer_mail mail[PEER_MAIL];
-        unsigned n;
+        atomic_uint n;
         struct buf log;           /* commands of all sessions, a line each */
         bool unread;              /* bytes came that belong to no command: after QUIT, say */
 
