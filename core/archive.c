@@ -168,7 +168,7 @@ bool archive_open_file(struct archive *a, int dir, struct str path, int64_t *tim
         }
         *how = FILE_OPEN;
         *time = (int64_t)st.st_mtime;
-        return slurp_open(&a->in, fd, e);
+        return slurp_open_file(&a->in, fd, (uint64_t)st.st_size, e);
 }
 
 bool archive_pass_over(struct archive *a, struct str path, const struct err *e)

@@ -9,7 +9,7 @@
 
 enum {
         FILE_COST = 64 << 10, /* what a message in a file counts: buffers and parsed pieces */
-        AHEAD_MIN = 4,        /* messages that wait to be decided: there is time to look into the next */
+        AHEAD_MIN = 40,       /* messages that wait to be decided, more than a group: there is time to look into the next */
         OVERHEAD = 12 << 10,  /* what any message costs beside its bytes: its facts, its plan, its job */
         GROUP_MAX = 32,       /* messages that are handed over together, where the next one need not be waited for */
         SETTLE_MAX = 64,      /* outcomes that a source hears at once */

@@ -30,6 +30,16 @@ static void let_go(struct slurp *s)
         drop_ahead(s);
 }
 
+static bool start(struct slurp *s, uint64_t at, bool seekable, uint64_t size, struct err *e)
+{
+        s->n = 0;
+        s->eof = s->cut = false;
+        s->base = at;
+        s->seekable = seekable;
+        s->size = size;
+        return s->p || (s->p = mem_alloc(SLURP_BLOCK)) || err_nomem(e);
+}
+
 bool slurp_open(struct slurp *s, int fd, struct err *e)
 {
         struct stat st;
@@ -37,18 +47,16 @@ bool slurp_open(struct slurp *s, int fd, struct err *e)
 
         let_go(s);
         s->fd = fd;
-        s->n = 0;
-        s->eof = s->cut = false;
-        if (fstat(fd, &st) < 0)
+        if (fstat(fd, &st) < 0 || (S_ISREG(st.st_mode) && (at = lseek(fd, 0, SEEK_CUR)) < 0))
                 return err_sys(e, ERR_IO, errno, "looking at the file");
-        s->seekable = S_ISREG(st.st_mode);
-        if (s->seekable && (at = lseek(fd, 0, SEEK_CUR)) < 0)
-                return err_sys(e, ERR_IO, errno, "looking at the file");
-        s->base = (uint64_t)at;
-        s->size = s->seekable ? (uint64_t)st.st_size : 0;
-        if (!s->p && !(s->p = mem_alloc(SLURP_BLOCK)))
-                return err_nomem(e);
-        return true;
+        return start(s, (uint64_t)at, S_ISREG(st.st_mode), S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0, e);
+}
+
+bool slurp_open_file(struct slurp *s, int fd, uint64_t size, struct err *e)
+{
+        let_go(s);
+        s->fd = fd;
+        return start(s, 0, true, size, e);
 }
 
 bool slurp_open_reader(struct slurp *s, slurp_read_fn *read, void *ctx, struct err *e)
@@ -56,10 +64,7 @@ bool slurp_open_reader(struct slurp *s, slurp_read_fn *read, void *ctx, struct e
         let_go(s);
         s->read = read;
         s->ctx = ctx;
-        s->n = 0;
-        s->base = s->size = 0;
-        s->seekable = s->eof = s->cut = false;
-        return s->p || (s->p = mem_alloc(SLURP_BLOCK)) || err_nomem(e);
+        return start(s, 0, false, 0, e);
 }
 
 static ssize_t read_stream(struct slurp *s, void *p, size_t n, struct err *e)

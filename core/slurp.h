@@ -40,6 +40,8 @@ struct slurp {
 
 /* Starts on fd at its current offset, which it owns from now on also when it fails. The buffer of an earlier input is used again. */
 bool slurp_open(struct slurp *s, int fd, struct err *e) MUST_CHECK;
+/* The same on a regular file of that size at its beginning: spares two calls for each file of a Maildir. */
+bool slurp_open_file(struct slurp *s, int fd, uint64_t size, struct err *e) MUST_CHECK;
 /* The same on a stream that `read` gives; nothing of it is owned. */
 bool slurp_open_reader(struct slurp *s, slurp_read_fn *read, void *ctx, struct err *e) MUST_CHECK;
 /* Drops the bytes before `keep` and reads more behind the others, so that something new is there or eof is set. keep > 0, or room

@@ -31,8 +31,6 @@ static bool is_tar(struct str head)
 
         if (head.n < TAR_BLOCK || *head.p == '\0')
                 return false;
-        for (size_t i = 0; i < TAR_BLOCK; i++)
-                sum += i >= TAR_SUM && i < TAR_SUM + TAR_SUM_BYTES ? ' ' : (unsigned char)head.p[i];
         for (size_t i = TAR_SUM; i < TAR_SUM + TAR_SUM_BYTES; i++) {
                 if (head.p[i] >= '0' && head.p[i] <= '7') {
                         said = said * 8 + (unsigned long)(head.p[i] - '0');
@@ -40,6 +38,8 @@ static bool is_tar(struct str head)
                 } else if (digits || head.p[i] != ' ')
                         break;
         }
+        for (size_t i = 0; digits && i < TAR_BLOCK; i++) /* text mostly has none there */
+                sum += i >= TAR_SUM && i < TAR_SUM + TAR_SUM_BYTES ? ' ' : (unsigned char)head.p[i];
         return digits && sum == said;
 }
 
