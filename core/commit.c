@@ -440,15 +440,27 @@ static bool record(struct committer *c, struct item *const *items, size_t n, str
         return record_reached(c, items, n, e);
 }
 
+/* Asked for before the transaction begins: whoever takes a name may ask the ledger. */
+static struct learned *learn(struct committer *c, struct item *const *items, size_t n)
+{
+        for (size_t i = 0; c->names && i < n; i++)
+                for (struct effect *f = items[i]->hold ? NULL : items[i]->plan->first; f; f = f->next)
+                        if (f->kind == EFFECT_SAVE && f->is_staged)
+                                names_staged(c->names, f->root, f->path, &f->staged);
+        return c->names ? names_take_learned(c->names) : NULL;
+}
+
 static bool transact(struct committer *c, struct item *const *items, size_t n, struct err *e)
 {
-        if (!ledger_begin(c->ledger, e))
-                return false;
-        if (!record(c, items, n, e)) {
+        struct learned *k = learn(c, items, n);
+        bool ok = ledger_begin(c->ledger, e);
+
+        if (ok && !(record(c, items, n, e) && learned_write(k, c->ledger, e))) {
                 ledger_rollback(c->ledger);
-                return false;
+                ok = false;
         }
-        return ledger_commit(c->ledger, e);
+        learned_free(k);
+        return ok && ledger_commit(c->ledger, e);
 }
 
 /* ---- after the commitment ---- */

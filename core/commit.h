@@ -43,6 +43,7 @@ struct item {
 struct committer {
         struct ledger *ledger;
         struct staging *staging;
+        struct names *names;       /* what is saved is noted by content; NULL: it is not */
         uint8_t script_hash[DIGEST_SIZE];
         int64_t now;
         /* A target that was taken between commitment and rename got another name. */

@@ -17,6 +17,7 @@
 enum {
         BUSY_MS = 10000,                   /* how long another process may hold the state */
         CHECK_BYTES_MAX = 8 * 1024 * 1024, /* a state up to here is checked whole at each start: some 20 ms */
+        SAVED_KEPT = 400 * 86400,          /* names of saved files not used for so long are looked up on the disk again */
         EXPIRED_KEPT = 30 * 86400,         /* a store's expired value is dropped this much later, in case the clock was wrong */
 };
 
@@ -201,7 +202,7 @@ static bool purge(struct ledger *l, struct err *e)
 
         query_open(&q, l, "dropping expired values", "DELETE FROM store WHERE expires > 0 AND expires < ?", e);
         query_int(&q, sys_now() - EXPIRED_KEPT);
-        return query_run(&q);
+        return query_run(&q) && ledger_saved_age(l, sys_now() - SAVED_KEPT, e);
 }
 
 static bool open_writable(struct ledger *l, struct err *e)

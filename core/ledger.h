@@ -164,6 +164,23 @@ bool ledger_outbox_recipients(struct ledger *l, int64_t id, bool (*f)(void *ctx,
 bool ledger_outbox_remove(struct ledger *l, int64_t id, struct err *e) MUST_CHECK;  /* and its spool file, once committed */
 bool ledger_outbox_release(struct ledger *l, int64_t id, uint64_t *n, struct err *e) MUST_CHECK; /* id 0: all that wait */
 
+/* Saved files that share a name, and what they hold. Only a memory of what was written and read: the disk says what counts. */
+struct saved_file {
+        struct str dir, name;        /* absolute directory; the name without its number */
+        unsigned number;             /* "name (2)" is 2, the name itself 1 */
+        uint8_t hash[DIGEST_SIZE];
+        uint64_t ino, size;
+        int64_t written, changed;    /* mtime and ctime, ns; changed 0: not known, it had not got its name yet */
+};
+/* Each looks among those of dir and name, and fills in the rest: by number; the one with the highest number below that given; the first with
+ * that hash and a number above that given. */
+bool ledger_saved(struct ledger *l, struct saved_file *f, bool *found, struct err *e) MUST_CHECK;
+bool ledger_saved_last(struct ledger *l, struct saved_file *f, bool *found, struct err *e) MUST_CHECK;
+bool ledger_saved_by_hash(struct ledger *l, struct saved_file *f, bool *found, struct err *e) MUST_CHECK;
+bool ledger_saved_put(struct ledger *l, const struct saved_file *f, struct err *e) MUST_CHECK;
+bool ledger_saved_drop(struct ledger *l, const struct saved_file *f, struct err *e) MUST_CHECK; /* that number and all above */
+bool ledger_saved_age(struct ledger *l, int64_t before, struct err *e) MUST_CHECK; /* names under which nothing was saved since */
+
 /* Stores: mail.store, and mail.seen (store "seen"). A value is bytes; expires 0: never. */
 bool ledger_store_get(struct ledger *l, struct str store, struct str key, struct str *value, bool *found, struct arena *a,
                       struct err *e) MUST_CHECK; /* an expired value is absent */

@@ -43,6 +43,13 @@ static const char *const ledger_schema[] = {
         "CREATE INDEX store_expires ON store (expires) WHERE expires > 0;",
         "ALTER TABLE mark ADD COLUMN next_try INTEGER NOT NULL DEFAULT 0;",
         "ALTER TABLE account ADD COLUMN paced_until INTEGER NOT NULL DEFAULT 0;",
+        "CREATE TABLE series ("
+        " id INTEGER PRIMARY KEY, dir BLOB NOT NULL, name BLOB NOT NULL, used INTEGER NOT NULL, UNIQUE (dir, name));"
+        "CREATE INDEX series_used ON series (used);"
+        "CREATE TABLE saved ("
+        " series INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, ino INTEGER NOT NULL, size INTEGER NOT NULL,"
+        " written INTEGER NOT NULL, changed INTEGER NOT NULL, PRIMARY KEY (series, number)) WITHOUT ROWID;"
+        "CREATE INDEX saved_hash ON saved (series, hash);",
 };
 
 enum { LEDGER_SCHEMA = sizeof ledger_schema / sizeof *ledger_schema };

@@ -6,7 +6,7 @@
 
 #include "core/filename.h"
 #include "core/mem.h"
-#include "core/staging_int.h"
+#include "core/names_int.h"
 #include "core/sys.h"
 
 enum {
@@ -16,6 +16,9 @@ enum {
 
 /* The names that share one: "name", "name (2)", … */
 struct series {
+        char *base;            /* absolute path of the name that is numbered */
+        size_t base_n;
+        bool stored;           /* the state knows some of them */
         unsigned next;         /* all below it are taken */
         struct map *by_hash;   /* content -> number, of those looked at */
 };
@@ -40,26 +43,22 @@ struct facts {
         uint8_t hash[DIGEST_SIZE];
 };
 
-struct names {
-        pthread_mutex_t lock;
-        bool keep;
-        struct map *promised, *series, *facts; /* by absolute path */
-};
-
 static void free_series(void *value)
 {
         struct series *s = value;
 
         map_free(s->by_hash, NULL);
+        mem_free(s->base);
         mem_free(s);
 }
 
-struct names *names_new(void)
+struct names *names_new(struct ledger *l)
 {
         struct names *n = mem_zero(sizeof *n);
 
         if (!n)
                 return NULL;
+        n->ledger = l;
         pthread_mutex_init(&n->lock, NULL);
         n->promised = map_new();
         n->series = map_new();
@@ -82,22 +81,12 @@ void names_free(struct names *n)
         map_free(n->promised, mem_free);
         map_free(n->series, free_series);
         map_free(n->facts, mem_free);
+        learned_free(n->learned);
         pthread_mutex_destroy(&n->lock);
         mem_free(n);
 }
 
 /* ---- one question for a name ----------------------------------------------------------------------------------- */
-
-struct asking {
-        struct names *n;
-        struct root *r;
-        names_hash *hash;
-        void *ctx;
-        bool hashed;
-        uint8_t mine[DIGEST_SIZE];
-        struct arena *a;
-        struct err *e;
-};
 
 static bool my_hash(struct asking *q)
 {
@@ -170,7 +159,7 @@ static void remember(struct names *n, struct str whole, const struct stat *st, c
 }
 
 /* The content of a plain file, read once. False when it can't be read: it then equals nothing. */
-static bool file_hash(struct asking *q, struct str path, struct str whole, const struct stat *st, uint8_t out[DIGEST_SIZE])
+static bool file_hash(struct asking *q, unsigned number, struct str path, struct str whole, const struct stat *st, uint8_t out[DIGEST_SIZE])
 {
         const struct facts *f = map_get(q->n->facts, whole);
         struct stat now;
@@ -181,13 +170,17 @@ static bool file_hash(struct asking *q, struct str path, struct str whole, const
                 memcpy(out, f->hash, DIGEST_SIZE);
                 return true;
         }
+        if (known_hash(q, number, st, out))
+                return true;
         fd = sys_open_beneath(root_fd(q->r), path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0, NULL);
         if (fd < 0)
                 return false;
         ok = fstat(fd, &now) == 0 && S_ISREG(now.st_mode) && read_hash(fd, out);
         close(fd);
-        if (ok)
+        if (ok) {
                 remember(q->n, whole, &now, out);
+                known_read(q, number, &now, out);
+        }
         return ok;
 }
 
@@ -202,7 +195,7 @@ static void know(struct promise *p)
 }
 
 /* *theirs: the content of what is there, when it has one that is known. */
-static bool their_hash(struct asking *q, enum there what, struct promise *p, struct str path, struct str whole,
+static bool their_hash(struct asking *q, unsigned number, enum there what, struct promise *p, struct str path, struct str whole,
                        const struct stat *st, uint8_t theirs[DIGEST_SIZE])
 {
         struct stat now;
@@ -217,7 +210,7 @@ static bool their_hash(struct asking *q, enum there what, struct promise *p, str
                 what = look_on_disk(q->r, path, &now, NULL);
                 st = &now;
         }
-        return what == THERE_FILE && file_hash(q, path, whole, st, theirs);
+        return what == THERE_FILE && file_hash(q, number, path, whole, st, theirs);
 }
 
 /* Also for a file that stands there already: it must not lose its name to another plan's idea of it being free. */
@@ -253,25 +246,6 @@ static bool promise(struct asking *q, struct str whole, struct series *series, u
 
 /* ---- numbered names -------------------------------------------------------------------------------------------- */
 
-static struct series *series_of(struct asking *q, struct str whole)
-{
-        struct series *s = map_get(q->n->series, whole);
-
-        if (s)
-                return s;
-        s = mem_zero(sizeof *s);
-        if (s)
-                s->by_hash = map_new();
-        if (s && s->by_hash && map_set(q->n->series, whole, s, NULL)) {
-                s->next = 2;
-                return s;
-        }
-        if (s)
-                free_series(s);
-        err_nomem(q->e);
-        return NULL;
-}
-
 static bool numbered_path(struct asking *q, struct str path, unsigned number, struct str *out, struct str *whole)
 {
         struct str name, dir = path_dir(path, &name);
@@ -280,6 +254,57 @@ static bool numbered_path(struct asking *q, struct str path, unsigned number, st
         *out = numbered.p ? path_join(dir, numbered, q->a) : STR_NONE;
         *whole = out->p ? path_join(root_path(q->r), *out, q->a) : STR_NONE;
         return whole->p ? true : err_nomem(q->e);
+}
+
+/* The state may know of files that somebody has removed since: those at the end are forgotten. */
+static void begin_series(struct asking *q, struct str path, struct series *s)
+{
+        unsigned last = known_last(q, NUMBER_LAST), gone = 0;
+        struct str name, whole;
+        struct promise *p;
+        struct stat st;
+
+        s->stored = last > 0;
+        for (; last > 1; last = known_last(q, last)) {
+                if (!numbered_path(q, path, last, &name, &whole) || look(q, name, whole, &p, &st) != THERE_NOTHING)
+                        break;
+                gone = last;
+        }
+        if (gone)
+                known_gone(q, gone);
+        s->next = last < 2 ? 2 : last + 1;
+}
+
+static struct series *series_new(struct str base)
+{
+        struct series *s = mem_zero(sizeof *s);
+
+        if (!s)
+                return NULL;
+        s->by_hash = map_new();
+        s->base = mem_dup(base.p, base.n);
+        s->base_n = base.n;
+        if (s->by_hash && s->base)
+                return s;
+        free_series(s);
+        return NULL;
+}
+
+static struct series *series_of(struct asking *q, struct str path)
+{
+        struct series *s = map_get(q->n->series, q->base);
+
+        if (s)
+                return s;
+        s = series_new(q->base);
+        if (s && map_set(q->n->series, q->base, s, NULL)) {
+                begin_series(q, path, s);
+                return s;
+        }
+        if (s)
+                free_series(s);
+        err_nomem(q->e);
+        return NULL;
 }
 
 /* What one number turns out to be: free (then promised), the same content, or another. */
@@ -299,7 +324,7 @@ static bool try_number(struct asking *q, struct str path, struct series *s, unsi
                 return false;
         if (what == THERE_NOTHING) {
                 *found = true;
-        } else if (their_hash(q, what, p, *out, whole, &st, theirs)) {
+        } else if (their_hash(q, number, what, p, *out, whole, &st, theirs)) {
                 *same = *found = memcmp(theirs, q->mine, DIGEST_SIZE) == 0;
                 key = str_make((const char *)theirs, DIGEST_SIZE);
         } else {
@@ -309,9 +334,20 @@ static bool try_number(struct asking *q, struct str path, struct series *s, unsi
                (!*found || promise(q, whole, s, number));
 }
 
-static bool take_numbered(struct asking *q, struct str path, struct str whole, struct str *out, bool *same)
+/* Of those that had this content when they were last seen. */
+static bool try_stored(struct asking *q, struct str path, struct series *s, struct str *out, bool *same, bool *found)
 {
-        struct series *s = series_of(q, whole);
+        unsigned number = 1;
+        bool ok = true;
+
+        while (ok && !*found && known_number(q, s->next, &number))
+                ok = try_number(q, path, s, number, out, same, found);
+        return ok;
+}
+
+static bool take_numbered(struct asking *q, struct str path, struct str *out, bool *same)
+{
+        struct series *s = series_of(q, path);
         struct str key = str_make((const char *)q->mine, DIGEST_SIZE);
         uintptr_t known;
         bool found = false, ok = s != NULL;
@@ -319,6 +355,8 @@ static bool take_numbered(struct asking *q, struct str path, struct str whole, s
         known = ok ? (uintptr_t)map_get(s->by_hash, key) : 0;
         if (known)
                 ok = try_number(q, path, s, (unsigned)known, out, same, &found);
+        else if (ok && s->stored)
+                ok = try_stored(q, path, s, out, same, &found);
         for (; ok && !found && s->next < NUMBER_LAST; s->next++)
                 ok = try_number(q, path, s, s->next, out, same, &found);
         return ok && (found || err_set(q->e, ERR_LIMIT, "too many files are called \"%.*s\"", STR_FMT(path)));
@@ -345,10 +383,10 @@ static bool take_taken(struct asking *q, struct str path, struct str whole, enum
         }
         if (!my_hash(q))
                 return false;
-        *same = their_hash(q, what, p, path, whole, st, theirs) && memcmp(theirs, q->mine, DIGEST_SIZE) == 0;
+        *same = their_hash(q, 1, what, p, path, whole, st, theirs) && memcmp(theirs, q->mine, DIGEST_SIZE) == 0;
         if (*same || (how == CONFLICT_REPLACE && what != THERE_OTHER))
                 return promise(q, whole, NULL, 0);
-        return how == CONFLICT_NUMBER ? take_numbered(q, path, whole, out, same) : taken_error(q, path, what);
+        return how == CONFLICT_NUMBER ? take_numbered(q, path, out, same) : taken_error(q, path, what);
 }
 
 static bool take(struct asking *q, struct str path, enum on_conflict how, struct str *out, bool *same)
@@ -360,6 +398,7 @@ static bool take(struct asking *q, struct str path, enum on_conflict how, struct
 
         if (!whole.p)
                 return err_nomem(q->e);
+        q->base = whole;
         what = look(q, path, whole, &p, &st);
         if (what == THERE_FAILED)
                 return false;
@@ -410,6 +449,28 @@ void names_release(struct names *n, struct root *r, struct str path)
         if (whole.p) {
                 pthread_mutex_lock(&n->lock);
                 give_back(n, r, tidy, whole);
+                pthread_mutex_unlock(&n->lock);
+        }
+        arena_free(a);
+}
+
+/* Under which name, and what, when that is known. A file that is to be replaced may be promised for several contents at once. */
+static void note_staged(struct names *n, struct str whole, const struct staged *o)
+{
+        const struct promise *p = map_get(n->promised, whole);
+
+        if (p && p->known && !o->replace)
+                known_promised(n, p->series ? str_make(p->series->base, p->series->base_n) : whole, p->series ? p->number : 1, p->hash, o);
+}
+
+void names_staged(struct names *n, struct root *r, struct str path, const struct staged *o)
+{
+        struct arena *a = n->ledger ? arena_new(0) : NULL;
+        struct str whole = a ? path_join(root_path(r), path, a) : STR_NONE;
+
+        if (whole.p) {
+                pthread_mutex_lock(&n->lock);
+                note_staged(n, whole, o);
                 pthread_mutex_unlock(&n->lock);
         }
         arena_free(a);

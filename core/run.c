@@ -358,7 +358,7 @@ static bool open_run(struct run *r, struct err *e)
         unsigned recovered = 0;
 
         r->arena = arena_new(0);
-        r->names = names_new();
+        r->names = names_new(r->ledger);
         r->crashed = map_new();
         if (!r->arena || !r->names || !r->crashed)
                 return err_nomem(e);
@@ -373,7 +373,7 @@ static bool open_run(struct run *r, struct err *e)
         }
         if (recovered)
                 log_warn("finished %u file%s that a run before this one had promised", recovered, recovered == 1 ? "" : "s");
-        r->committer = (struct committer){ .ledger = r->ledger, .staging = r->staging, .now = r->config.now, .named = named, .ctx = r };
+        r->committer = (struct committer){ .ledger = r->ledger, .staging = r->staging, .names = r->names, .now = r->config.now, .named = named, .ctx = r };
         memcpy(r->committer.script_hash, r->config.script_hash, DIGEST_SIZE);
         hand_dead(note_dead, r);
         return choose_tmp(r, e) && run_confine(r, e) && make_threads(r, e) && lanes_open(r, e);

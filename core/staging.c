@@ -140,6 +140,7 @@ static bool describe(struct staging *s, int fd, struct staged *o, struct err *e)
         o->dev = st.st_dev;
         o->ino = st.st_ino;
         o->size = (uint64_t)st.st_size;
+        o->written = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
         o->fd = fd;
         if (fd >= s->fd_max) { /* opened again for its sync */
                 close(fd);

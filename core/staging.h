@@ -35,6 +35,7 @@ struct staged {
         struct str dir_path, target_path; /* absolute directories */
         struct str name, target;    /* names in them */
         uint64_t dev, ino, size;
+        int64_t written;            /* mtime, ns */
         int fd;                     /* open for syncing; -1 once synced and closed, or when too many are open */
         bool synced;                /* staging_sync is done with it */
         bool published;             /* it has its name, durably */
@@ -78,7 +79,8 @@ bool staging_publish(struct staging *s, struct staged *const *o, size_t n,
 enum on_conflict { CONFLICT_NUMBER, CONFLICT_KEEP, CONFLICT_REPLACE, CONFLICT_FAIL };
 struct names; /* promised names of this run: absolute path -> content hash */
 typedef bool names_hash(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e);
-struct names *names_new(void) MUST_CHECK;
+/* What earlier runs saved is looked up in the ledger (NULL: only on the disk) before it is read. */
+struct names *names_new(struct ledger *l) MUST_CHECK;
 void names_free(struct names *n);
 void names_keep(struct names *n); /* promises will outlive what they are made for (a dry run): content is hashed at once */
 /* The path (relative to the root) that content with this hash gets: path itself when it is free or holds the same content (*same is
@@ -90,5 +92,12 @@ void names_keep(struct names *n); /* promises will outlive what they are made fo
 bool names_take(struct names *n, struct root *r, struct str path, enum on_conflict how, names_hash *hash, void *ctx, struct str *out, bool *same,
                 struct arena *a, struct err *e) MUST_CHECK;
 void names_release(struct names *n, struct root *r, struct str path);
+/* For the ledger: what is staged under a promised name, where its content is known. Then, before the transaction, everything that was
+ * learned since the last (NULL: nothing), to be written in it. A transaction that fails may lose it. */
+struct learned;
+void names_staged(struct names *n, struct root *r, struct str path, const struct staged *o);
+struct learned *names_take_learned(struct names *n);
+bool learned_write(const struct learned *k, struct ledger *l, struct err *e) MUST_CHECK;
+void learned_free(struct learned *k);
 
 #endif

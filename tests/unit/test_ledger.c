@@ -600,6 +600,76 @@ TEST(D06_older_schema_is_brought_up_to_date)
         gone();
 }
 
+/* Each version that ever was, with something in it, is taken over; twice opened as once. */
+TEST(D06_state_without_names_of_saved_files)
+{
+        struct saved_file f = { .dir = STR("/d"), .name = STR("x"), .number = 2, .hash = { 1 }, .ino = 7, .size = 8, .written = 9 };
+        struct str value;
+        bool found;
+        sqlite3 *db;
+
+        for (int version = 1; version < LEDGER_SCHEMA; version++) {
+                char set[128];
+
+                fresh();
+                CHECK(sqlite3_open(in("state.db"), &db) == SQLITE_OK);
+                for (int v = 0; v < version; v++)
+                        CHECK(sqlite3_exec(db, ledger_schema[v], 0, 0, 0) == SQLITE_OK);
+                snprintf(set, sizeof set, "PRAGMA user_version = %d; INSERT INTO store VALUES (x'61', x'62', x'63', 0)", version);
+                CHECK(sqlite3_exec(db, set, 0, 0, 0) == SQLITE_OK);
+                sqlite3_close(db);
+                for (int again = 0; again < 2; again++) {
+                        struct ledger *l = reopen(NULL, false);
+
+                        NEED(l);
+                        CHECK(ledger_store_get(l, STR("a"), STR("b"), &value, &found, a, &e) && found && str_eq(value, STR("c")));
+                        CHECK(ledger_saved(l, &f, &found, &e) && found == again);
+                        CHECK(ledger_saved_put(l, &f, &e));
+                        ledger_close(l);
+                }
+                gone();
+        }
+}
+
+TEST(saved_files)
+{
+        struct saved_file f = { .dir = STR("/d"), .name = STR("x") }, g;
+        struct ledger *l;
+        bool found;
+
+        fresh();
+        l = reopen(NULL, false);
+        NEED(l);
+        for (unsigned i = 1; i <= 5; i++) {
+                f.number = i;
+                f.ino = UINT64_MAX - i; /* any bits */
+                f.hash[0] = (uint8_t)(i == 4 ? 2 : i);
+                CHECK(ledger_saved_put(l, &f, &e));
+        }
+        g = (struct saved_file){ .dir = STR("/d"), .name = STR("x"), .number = 3 };
+        CHECK(ledger_saved(l, &g, &found, &e) && found && g.ino == UINT64_MAX - 3 && g.hash[0] == 3);
+        g.number = 1000;
+        CHECK(ledger_saved_last(l, &g, &found, &e) && found && g.number == 5);
+        CHECK(ledger_saved_last(l, &g, &found, &e) && found && g.number == 4);
+        g.number = 0;
+        g.hash[0] = 2;
+        CHECK(ledger_saved_by_hash(l, &g, &found, &e) && found && g.number == 2);
+        CHECK(ledger_saved_by_hash(l, &g, &found, &e) && found && g.number == 4);
+        CHECK(ledger_saved_by_hash(l, &g, &found, &e) && !found);
+        g.name = STR("X");
+        CHECK(ledger_saved(l, &g, &found, &e) && !found);
+        f.number = 3;
+        CHECK(ledger_saved_drop(l, &f, &e));
+        f.number = 9;
+        CHECK(ledger_saved_last(l, &f, &found, &e) && found && f.number == 2);
+        CHECK(ledger_saved_age(l, sys_now() - 10, &e)); /* used just now */
+        CHECK(ledger_saved(l, &f, &found, &e) && found);
+        CHECK(ledger_saved_age(l, sys_now() + 10, &e));
+        CHECK(ledger_saved(l, &f, &found, &e) && !found);
+        ledger_close(l);
+        gone();
+}
+
 TEST(D06_damaged_state)
 {
         char junk[4096];

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/ledger.h"
 #include "core/staging.h"
 #include "core/sys.h"
 
@@ -20,7 +21,7 @@ static void fresh(void)
         if (!mkdtemp(dir))
                 abort();
         a = arena_new(0);
-        n = names_new();
+        n = names_new(NULL);
         r = root_open(str_of(dir), &e);
         if (!a || !n || !r)
                 abort();
@@ -186,6 +187,219 @@ TEST(hashed_when_asked)
         one[0] = '7';
         CHECK_STR(take("y", "1", CONFLICT_NUMBER), "y=");
         gone();
+}
+
+/* ---- what the state remembers ---------------------------------------------------------------------------------- */
+
+static struct ledger *ledger;
+static char state[160];
+
+/* A run begins: nothing is known but what the state says. */
+static void next_run(void)
+{
+        names_free(n);
+        n = names_new(ledger);
+        if (!n)
+                abort();
+}
+
+static void with_state(void)
+{
+        fresh();
+        snprintf(state, sizeof state, "%s-state", dir);
+        ledger = ledger_open(state, false, &e);
+        if (!ledger)
+                abort();
+        next_run();
+}
+
+static void state_gone(void)
+{
+        char cmd[256];
+
+        ledger_close(ledger);
+        snprintf(cmd, sizeof cmd, "rm -rf '%s'", state);
+        if (system(cmd) != 0)
+                abort();
+        gone();
+}
+
+/* A batch of one save: told to the state before it has its name, as the protocol has it, if it gets it at all. */
+static void commit(struct str path, const char *content, bool named)
+{
+        struct staged o = { 0 };
+        struct learned *k;
+        struct stat st;
+
+        put("staged", content);
+        CHECK(fstatat(root_fd(r), "staged", &st, 0) == 0);
+        o.ino = st.st_ino;
+        o.size = (uint64_t)st.st_size;
+        o.written = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
+        names_staged(n, r, path, &o);
+        k = names_take_learned(n);
+        CHECK(ledger_begin(ledger, &e) && learned_write(k, ledger, &e) && ledger_commit(ledger, &e));
+        learned_free(k);
+        CHECK(!named || renameat(root_fd(r), "staged", root_fd(r), path.p) == 0);
+}
+
+/* Takes, and carries out what came of it: the name, "=" behind it when nothing was written. *calls: what the taking cost. */
+static struct str save(const char *path, const char *content, size_t *calls)
+{
+        struct str got;
+        size_t cost;
+
+        sys_fail_at(0, 0, false);
+        got = take(path, content, CONFLICT_NUMBER);
+        cost = sys_fail_at(0, 0, false);
+        if (calls)
+                *calls = cost;
+        if (got.p[got.n - 1] == '=') {
+                struct learned *k = names_take_learned(n);
+
+                CHECK(ledger_begin(ledger, &e) && learned_write(k, ledger, &e) && ledger_commit(ledger, &e));
+                learned_free(k);
+                names_release(n, r, str_first(got, got.n - 1));
+        } else {
+                commit(got, content, true);
+                names_release(n, r, got);
+        }
+        return got;
+}
+
+static struct str text_of(int i)
+{
+        return arena_printf(a, "content %04d", i);
+}
+
+/* A thousand contents over ten runs: what a save costs is two looks at names, in the tenth run as in the second, and nothing is read
+ * but one file: the first, whose content nobody asked for when it was saved. */
+TEST(F15_equal_names_over_many_runs)
+{
+        size_t calls, most = 0;
+        int i = 0;
+
+        with_state();
+        for (int run = 0; run < 10; run++) {
+                next_run();
+                for (int end = i + 100; i < end; i++) {
+                        struct str got = save("image.png", text_of(i).p, &calls);
+                        struct str want = i ? arena_printf(a, "image (%d).png", i + 1) : STR("image.png");
+
+                        CHECK(str_eq(got, want));
+                        if (i > 1 && calls > most)
+                                most = calls;
+                }
+        }
+        CHECK(most == 3); /* the name, the last that is known (once a run), the next number */
+        next_run();
+        CHECK_STR(save("image.png", "content 0500", &calls), "image (501).png=");
+        CHECK(calls > 3); /* read, for it was renamed since it was noted */
+        next_run();
+        CHECK_STR(save("image.png", "content 0500", &calls), "image (501).png=");
+        CHECK(calls == 3);
+        CHECK_STR(save("image.png", "content 0000", &calls), "image.png=");
+        CHECK(calls == 1);
+        state_gone();
+}
+
+static void restore_times(const char *path, const struct stat *st)
+{
+        CHECK(utimensat(root_fd(r), path, (struct timespec[2]){ st->st_atim, st->st_mtim }, 0) == 0);
+}
+
+/* The disk is the truth, whatever the state says. */
+TEST(F15_files_that_changed_between_runs)
+{
+        struct stat st;
+
+        with_state();
+        for (int i = 1; i <= 6; i++)
+                save("x", text_of(i).p, NULL);
+        next_run();
+        for (int i = 1; i <= 6; i++) /* now each has been read under its name */
+                CHECK(str_eq(save("x", text_of(i).p, NULL), i > 1 ? arena_printf(a, "x (%d)=", i) : STR("x=")));
+        next_run();
+        CHECK(fstatat(root_fd(r), "x (3)", &st, 0) == 0);
+        put("x (3)", "content 9999"); /* the same inode, size and mtime */
+        restore_times("x (3)", &st);
+        CHECK_STR(save("x", "content 0003", NULL), "x (7)");
+        next_run();
+        CHECK_STR(save("x", "content 9999", NULL), "x (3)=");
+        next_run();
+        put("x (4)", "longer than it was");
+        CHECK_STR(save("x", "content 0004", NULL), "x (8)");
+        next_run();
+        CHECK(unlinkat(root_fd(r), "x (5)", 0) == 0);
+        CHECK_STR(save("x", "content 0005", NULL), "x (5)"); /* its place is free again */
+        next_run();
+        CHECK(unlinkat(root_fd(r), "x (6)", 0) == 0 && renameat(root_fd(r), "x (5)", root_fd(r), "x (6)") == 0);
+        CHECK_STR(save("x", "content 0006", NULL), "x (9)"); /* another's content under its name */
+        CHECK_STR(save("x", "content 0005", NULL), "x (6)=");
+        state_gone();
+}
+
+/* A directory that was emptied, or moved away and made anew, begins at the beginning. */
+TEST(F15_an_emptied_directory)
+{
+        char cmd[256];
+
+        with_state();
+        for (int i = 1; i <= 50; i++)
+                save("x", text_of(i).p, NULL);
+        next_run();
+        snprintf(cmd, sizeof cmd, "rm -f '%s'/x*", dir);
+        CHECK(system(cmd) == 0);
+        CHECK_STR(save("x", "content 0007", NULL), "x");
+        CHECK_STR(save("x", "content 0008", NULL), "x (2)");
+        next_run();
+        CHECK_STR(save("x", "content 0050", NULL), "x (3)");
+        CHECK_STR(save("x", "content 0007", NULL), "x=");
+        state_gone();
+}
+
+/* Killed between transaction and rename: the state knows of files that never got their name. */
+TEST(F15_noted_and_never_named)
+{
+        struct str got;
+
+        with_state();
+        save("x", "1", NULL);
+        save("x", "2", NULL);
+        got = take("x", "3", CONFLICT_NUMBER);
+        CHECK_STR(got, "x (3)");
+        commit(got, "3", false);
+        next_run();
+        CHECK_STR(save("x", "3", NULL), "x (3)");
+        next_run();
+        CHECK_STR(save("x", "3", NULL), "x (3)=");
+        CHECK_STR(save("x", "4", NULL), "x (4)");
+        state_gone();
+}
+
+/* Two runs at once: each has promised the same number. */
+TEST(F15_two_runs_at_once)
+{
+        struct names *first, *second;
+
+        with_state();
+        save("x", "1", NULL);
+        first = n;
+        second = names_new(ledger);
+        NEED(second);
+        CHECK_STR(take("x", "2", CONFLICT_NUMBER), "x (2)");
+        n = second;
+        CHECK_STR(take("x", "3", CONFLICT_NUMBER), "x (2)");
+        n = first;
+        commit(STR("x (2)"), "2", true);
+        n = second;
+        names_release(n, r, STR("x (2)")); /* taken meanwhile: decided again */
+        CHECK_STR(save("x", "3", NULL), "x (3)");
+        names_free(first);
+        next_run();
+        CHECK_STR(save("x", "2", NULL), "x (2)=");
+        CHECK_STR(save("x", "3", NULL), "x (3)=");
+        state_gone();
 }
 
 /* The system calls and the hashes that the last of so many equal names costs. */
