@@ -14,6 +14,8 @@
 #include "core/mem.h"
 #include "core/tls_why.h"
 
+enum { SECURITY_LEVEL = 2 }; /* keys of 112 bits (RSA of 2048), no signatures by MD5 or SHA-1: Debian's default, and the least anywhere */
+
 struct tls_stream {
         struct stream base;
         SSL *ssl;
@@ -205,6 +207,8 @@ static SSL_CTX *new_context(const SSL_METHOD *method)
                 SSL_CTX_free(ctx);
                 return NULL;
         }
+        if (SSL_CTX_get_security_level(ctx) < SECURITY_LEVEL)
+                SSL_CTX_set_security_level(ctx, SECURITY_LEVEL);
         SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
         SSL_CTX_clear_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
         SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -282,7 +286,8 @@ static bool expect_name(SSL *ssl, const char *name)
 {
         X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
 
-        X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+        /* RFC 9525 6.3, 6.4: a wildcard is a whole label, and the subject's name is no name of a host. */
+        X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
         return is_address(name) ? X509_VERIFY_PARAM_set1_ip_asc(param, name) : SSL_set1_host(ssl, name);
 }
 

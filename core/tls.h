@@ -1,4 +1,4 @@
-/* TLS through OpenSSL 3: verified by default, SNI always, 1.2 and up. */
+/* TLS through OpenSSL 3: verified by default, SNI always, 1.2 and up. A host is named by a subjectAltName (RFC 9525), not by the subject. */
 #ifndef CORE_TLS_H
 #define CORE_TLS_H
 

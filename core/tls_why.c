@@ -1,5 +1,6 @@
 #include "core/tls_why.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
@@ -63,23 +64,50 @@ static void text_of_name(const X509_NAME *n, char *out, size_t size)
         OPENSSL_free(p);
 }
 
-/* "a.example, *.b.example": what the certificate is for; the subject where it has no such names. */
-static void text_of_names(X509 *cert, char *out, size_t size)
+static bool text_of_general(const GENERAL_NAME *g, char *out, size_t size)
+{
+        unsigned char bytes[sizeof(struct in6_addr)];
+        const unsigned char *p;
+        int n;
+
+        if (g->type == GEN_IPADD) {
+                p = ASN1_STRING_get0_data(g->d.iPAddress);
+                n = ASN1_STRING_length(g->d.iPAddress);
+                return (n == 4 || n == 16) && inet_ntop(n == 4 ? AF_INET : AF_INET6, p, out, (socklen_t)size);
+        }
+        if (g->type != GEN_DNS)
+                return false;
+        snprintf(out, size, "%.*s", ASN1_STRING_length(g->d.dNSName), (const char *)ASN1_STRING_get0_data(g->d.dNSName));
+        if (inet_pton(AF_INET, out, bytes) == 1) /* which is not how an address is given */
+                strncat(out, " (as a name)", size - strlen(out) - 1);
+        return true;
+}
+
+/* "a.example, *.b.example, 127.0.0.1": what the certificate is for. False: it names nothing that counts. */
+static bool text_of_names(X509 *cert, char *out, size_t size)
 {
         GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+        char one[280];
         size_t n = 0;
 
         out[0] = '\0';
-        for (int i = 0; i < sk_GENERAL_NAME_num(names) && n < size; i++) {
-                const GENERAL_NAME *g = sk_GENERAL_NAME_value(names, i);
-                if (g->type != GEN_DNS)
-                        continue;
-                n += (size_t)snprintf(out + n, size - n, "%s%.*s", n ? ", " : "", ASN1_STRING_length(g->d.dNSName),
-                                      (const char *)ASN1_STRING_get0_data(g->d.dNSName));
-        }
+        for (int i = 0; i < sk_GENERAL_NAME_num(names) && n < size; i++)
+                if (text_of_general(sk_GENERAL_NAME_value(names, i), one, sizeof one))
+                        n += (size_t)snprintf(out + n, size - n, "%s%s", n ? ", " : "", one);
         GENERAL_NAMES_free(names);
-        if (n == 0)
-                text_of_name(X509_get_subject_name(cert), out, size);
+        return n > 0;
+}
+
+static void why_name(X509 *cert, const char *name, struct err *e)
+{
+        char text[300];
+
+        if (!cert || text_of_names(cert, text, sizeof text)) {
+                err_set(e, ERR_TLS, "the certificate is for %s, not for %s", cert ? text : "another host", name);
+                return;
+        }
+        text_of_name(X509_get_subject_name(cert), text, sizeof text);
+        err_set(e, ERR_TLS, "the certificate of %s names no host: its subject %s does not count, only a subjectAltName", name, text);
 }
 
 static void why_certificate(long verdict, X509 *cert, const char *name, struct err *e)
@@ -100,9 +128,7 @@ static void why_certificate(long verdict, X509 *cert, const char *name, struct e
                 return;
         case X509_V_ERR_HOSTNAME_MISMATCH:
         case X509_V_ERR_IP_ADDRESS_MISMATCH:
-                if (cert)
-                        text_of_names(cert, text, sizeof text);
-                err_set(e, ERR_TLS, "the certificate is for %s, not for %s", text, name);
+                why_name(cert, name, e);
                 return;
         case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
         case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
