@@ -831,7 +831,7 @@ TEST(D06_bit_flip_in_the_state)
         CHECK(remembered(db, db_n, wal, wal_n) == STEPS); /* and now all of it is in the database */
         free(db);
         db = slurp_file(in("state.db"), &db_n);
-        for (size_t at = 3; at < db_n; at += at < 4200 ? 59 : 743) {
+        for (size_t at = 3; at < db_n; at += at % 4096 < 40 ? 5 : 743) { /* mostly where a page says what it is */
                 db[at] ^= (char)(1 << at % 8);
                 if (remembered(db, db_n, "", 0) == -1) {
                         refused++;
