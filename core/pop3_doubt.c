@@ -11,7 +11,7 @@ void fetch_doubt(struct fetch *f)
                 if (m->retrieved != f->session || m->state == MAIL_HELD || m->state == MAIL_UNDONE)
                         continue;
                 m->doubted = true;
-                if (m->state == MAIL_LEFT) { /* the refusal may have been for another */
+                if (m->state == MAIL_LEFT && m->cuts < CUTS_MAX) { /* the refusal may have been for another */
                         m->state = MAIL_WANT;
                         f->troubles--;
                         f->refusals = 0;

@@ -146,7 +146,7 @@ static bool conversation_failed(enum err_code code)
         return code == ERR_NET || code == ERR_TIMEOUT || code == ERR_PROTO || code == ERR_TLS;
 }
 
-/* A session is lost. A message at which two were lost is left alone, so that it does not keep the others back. */
+/* A session is lost. A message at which two (CUTS_MAX) were lost is left alone, so that it does not keep the others back. */
 static bool survive(struct fetch *f, struct err *e)
 {
         struct flight *due = f->fly_n > 0 ? &f->ring[f->fly_head % (WINDOW_COMMANDS + 1)] : NULL;
@@ -160,7 +160,7 @@ static bool survive(struct fetch *f, struct err *e)
                 fetch_trouble(f, &f->mails[due->mail], ERR_LIMIT, "%s", e->text);
         } else if (!conversation_failed(e->code)) {
                 return false;
-        } else if (read && ++f->mails[due->mail].cuts >= 2) {
+        } else if (read && (f->mails[due->mail].cuts >= CUTS_MAX || ++f->mails[due->mail].cuts == CUTS_MAX)) {
                 fetch_trouble(f, &f->mails[due->mail], e->code, "%s", e->text);
         }
         if (read && e->code == ERR_TIMEOUT)

@@ -80,7 +80,8 @@ struct mail {
         int64_t first_seen, leave_age;
         struct hashes *hashes;      /* of the mark, or as found; NULL: not needed */
         uint8_t state, leave;       /* enum mail_state, enum outcome_leave */
-        uint8_t cuts;               /* sessions lost while its answer was due */
+        uint8_t cuts;               /* sessions lost while its answer was due, up to CUTS_MAX */
+        bool troubled;              /* was left once in this run */
         bool named;                 /* uid was made of the header */
         bool unsure, keyed;         /* began as MAIL_UNSURE; stands in `keyed`: such a row stays for the whole run */
         bool verify;                /* once RETRieved, its content is compared with the mark before it is handed out */
@@ -108,6 +109,7 @@ struct refusal {
 enum { REFUSALS_KEPT = 64 };
 
 enum {
+        CUTS_MAX = 2,               /* then the message is left alone */
         ROWS_MAX = 16384,           /* 5 MiB */
         WINDOW_COMMANDS = 2048,     /* 20,000 small messages, 20 ms away: 4.3 s with 256, 2.4 with 512, 1.5 with 1,024, 1.1 with this */
         WINDOW_BYTES = 8 << 20,

@@ -61,7 +61,8 @@ void fetch_learn(struct fetch *f, bool flag(struct ledger_account *la))
                 log_warn("%.*s: %s", STR_FMT(f->s.name), e.text);
 }
 
-/* One message could not be had: the others go on, the run's end tells. */
+/* One message could not be had: the others go on, the run's end tells. That counts as progress once a message, and where it keeps its row; else
+ * a server that fails in the same place each time would be asked for ever. */
 void fetch_trouble(struct fetch *f, struct mail *m, enum err_code code, const char *fmt, ...)
 {
         char text[ERR_TEXT_MAX];
@@ -76,7 +77,8 @@ void fetch_trouble(struct fetch *f, struct mail *m, enum err_code code, const ch
         if (f->troubles++ == 0)
                 f->trouble = e;
         m->state = MAIL_LEFT;
-        f->progress = true;
+        f->progress |= m->uid.n > 0 && !m->troubled;
+        m->troubled = true;
 }
 
 struct arena *fetch_scratch(struct fetch *f, struct err *e)

@@ -896,6 +896,50 @@ TEST(gives_up)
         state_close(&s);
 }
 
+/* The first session is lost at DELE; and each later one behind the status line of a message that comes a second time, to be compared. */
+static int cut_when_compared(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "greeting") == 0)
+                p->count = 0;
+        if (strcmp(verb, "DELE") == 0)
+                return CUT;
+        if (strcmp(verb, "RETR") != 0 || ++p->count <= p->n)
+                return 0;
+        peer_say(p, "+OK\r\n");
+        return CUT;
+}
+
+/* A message without a UID is refused each time, and the session lost at the next: neither keeps a row to remember that by. */
+static int refused_then_cut(struct peer *p, const char *verb, unsigned a)
+{
+        if (strcmp(verb, "RETR") != 0)
+                return 0;
+        if (a > 1)
+                return CUT;
+        peer_say(p, "-ERR no\r\n");
+        return 1;
+}
+
+TEST(fails_in_the_same_place_each_time)
+{
+        struct peer servers[] = { { .odd = cut_when_compared, .no_uidl = true, .no_top = true }, { .odd = refused_then_cut, .no_uidl = true, .no_top = true },
+                                  { .odd = refused_then_cut } };
+
+        for (unsigned i = 0; i < sizeof servers / sizeof *servers; i++) {
+                struct peer *p = &servers[i];
+                struct run_options r = { .leave = LEAVE_NEVER };
+                struct state s;
+                struct got g;
+
+                fill(p);
+                NEED(state_open(&s));
+                g = once(p, &s, &r);
+                CHECK(!g.ok && p->sessions < 20 && p->quits == 0);
+                peer_stop(p);
+                state_close(&s);
+        }
+}
+
 /* Every byte of an answer that can be the last one. */
 static int cut_at(struct peer *p, const char *verb, unsigned a)
 {
