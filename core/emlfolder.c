@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "core/archive.h"
+#include "core/filelist.h"
 #include "core/foreign.h"
 #include "core/log.h"
 #include "core/mem.h"
-#include "core/namelist.h"
 #include "core/unbundle.h"
 
 enum {
@@ -22,8 +22,7 @@ struct folder {
         struct archive a;
         int root;
         struct namelist dirs;   /* directories to look through; every path here begins with '/' */
-        struct namelist files;
-        size_t file;         /* the next one */
+        struct filelist files;
 };
 
 struct look {
@@ -58,7 +57,7 @@ static bool look_at(void *ctx, struct str name, unsigned char type, struct err *
                 return leave_out(k, name, type == DT_LNK ? "a symbolic link" : "not a regular file");
         if (too_deep(k->path, name))
                 return leave_out(k, name, "folders nest too deep");
-        return namelist_add(type == DT_DIR ? &k->f->dirs : &k->f->files, k->path, '/', name, e);
+        return type == DT_DIR ? namelist_add(&k->f->dirs, k->path, '/', name, e) : filelist_add(&k->f->files, k->path, '/', name, e);
 }
 
 static bool look_through(struct folder *f, struct str path, struct err *e)
@@ -88,7 +87,7 @@ static bool find_files(struct folder *f, struct err *e)
         }
         namelist_free(&f->dirs);
         atomic_store(&f->a.base.total_messages, f->files.n);
-        return namelist_sort(&f->files, e);
+        return filelist_sort(&f->files, e);
 }
 
 static bool begin_archive(struct folder *f, struct str path, struct str name, bool bundle, struct err *e)
@@ -166,16 +165,19 @@ static bool read_file(struct folder *f, struct str path, struct message **out, s
 static bool folder_next(struct source *s, struct message **out, struct err *e)
 {
         struct folder *f = (struct folder *)s;
+        struct str file;
         bool ok = true;
 
         *out = NULL;
         while (ok && !*out && !archive_stopped(&f->a)) {
                 if (f->a.within)
                         ok = next_within(f, out, e);
-                else if (f->file == f->files.n)
+                else if (!(ok = filelist_next(&f->files, &file, e)))
+                        break;
+                else if (!file.p)
                         return true;
                 else
-                        ok = read_file(f, str_from(namelist_get(&f->files, f->file++), 1), out, e);
+                        ok = read_file(f, str_from(file, 1), out, e);
         }
         return ok || e->code == ERR_STOPPED || err_in(e, "%.*s", STR_FMT(s->name));
 }
@@ -186,7 +188,7 @@ static void folder_free(struct source *s)
 
         archive_leave(&f->a);
         namelist_free(&f->dirs);
-        namelist_free(&f->files);
+        filelist_free(&f->files);
         if (f->root >= 0)
                 close(f->root);
         archive_close(&f->a);

@@ -10,10 +10,10 @@
 #include <unistd.h>
 
 #include "core/archive.h"
+#include "core/filelist.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/mutf7.h"
-#include "core/namelist.h"
 
 enum {
         DEPTH_MAX = 32,    /* nested folders; honest trees have 8 */
@@ -28,8 +28,7 @@ struct maildir {
         struct namelist links;    /* and symbolic links to some */
         struct namelist folders;  /* "name\0path", sorted */
         size_t folder;         /* the current one, +1; 0 before the first */
-        struct namelist files;    /* "file\0n" or "file\0c" of the current folder, sorted */
-        size_t file;           /* the next one */
+        struct filelist files;    /* "file\0n" or "file\0c" of the current folder, sorted */
         struct namelist gone;     /* the base names of those that had been renamed when their turn came */
         unsigned looks;        /* times the folder was listed */
         uint64_t count;
@@ -215,16 +214,42 @@ static bool find_folders(struct maildir *m, struct err *e)
         return namelist_sort(&m->folders, e);
 }
 
+/* Where ":2," stands in a name, or its end; ';' and '!' stand for ':' where Windows was near. */
+static size_t info_at(struct str file)
+{
+        for (size_t i = file.n; i-- > 0;)
+                if ((file.p[i] == ':' || file.p[i] == ';' || file.p[i] == '!') && str_starts(str_from(file, i + 1), STR("2,")))
+                        return i;
+        return file.n;
+}
+
+static int compare(const void *a, const void *b)
+{
+        return str_cmp(*(const struct str *)a, *(const struct str *)b);
+}
+
+/* The folder is listed for those only that were gone under their old name. */
+static bool is_wanted(const struct maildir *m, struct str name)
+{
+        struct str key = str_first(name, info_at(name));
+
+        return *name.p != '.' && (m->gone.n == 0 || bsearch(&key, m->gone.list, m->gone.n, sizeof key, compare));
+}
+
 static bool add_new(void *ctx, struct str name, unsigned char type, struct err *e)
 {
+        struct maildir *m = ctx;
+
         (void)type;
-        return *name.p == '.' || namelist_add(ctx, name, '\0', STR("n"), e);
+        return !is_wanted(m, name) || filelist_add(&m->files, name, '\0', STR("n"), e);
 }
 
 static bool add_cur(void *ctx, struct str name, unsigned char type, struct err *e)
 {
+        struct maildir *m = ctx;
+
         (void)type;
-        return *name.p == '.' || namelist_add(ctx, name, '\0', STR("c"), e);
+        return !is_wanted(m, name) || filelist_add(&m->files, name, '\0', STR("c"), e);
 }
 
 static struct str folder_path(const struct maildir *m, struct str *name)
@@ -239,20 +264,9 @@ static bool load_folder(struct maildir *m, struct err *e)
 {
         struct str name, path = folder_path(m, &name);
 
-        namelist_free(&m->files);
-        m->file = 0;
+        filelist_free(&m->files);
         m->looks++;
-        return each_file(m, path, add_new, &m->files, STR("new"), e) && each_file(m, path, add_cur, &m->files, STR("cur"), e) &&
-               namelist_sort(&m->files, e);
-}
-
-/* Where ":2," stands in a name, or its end; ';' and '!' stand for ':' where Windows was near. */
-static size_t info_at(struct str file)
-{
-        for (size_t i = file.n; i-- > 0;)
-                if ((file.p[i] == ':' || file.p[i] == ';' || file.p[i] == '!') && str_starts(str_from(file, i + 1), STR("2,")))
-                        return i;
-        return file.n;
+        return each_file(m, path, add_new, m, STR("new"), e) && each_file(m, path, add_cur, m, STR("cur"), e) && filelist_sort(&m->files, e);
 }
 
 /* Lower case letters are keywords that mean something in their own folder only. */
@@ -270,27 +284,13 @@ struct str maildir_flags(struct str file, char out[27])
         return str_make(out, n);
 }
 
-static int compare(const void *a, const void *b)
-{
-        return str_cmp(*(const struct str *)a, *(const struct str *)b);
-}
-
-/* Lists the folder again and keeps of it what was gone under its old name. What is not found has been deleted. */
+/* Lists the folder again and takes of it what was gone under its old name. What is not found has been deleted. */
 static bool look_again(struct maildir *m, struct err *e)
 {
-        size_t kept = 0;
+        bool ok = namelist_sort(&m->gone, e) && load_folder(m, e);
 
-        if (!namelist_sort(&m->gone, e) || !load_folder(m, e))
-                return false;
-        for (size_t i = 0; i < m->files.n; i++) {
-                struct str file = m->files.list[i], name = str_take(&file, '\0'), key = str_first(name, info_at(name));
-
-                if (bsearch(&key, m->gone.list, m->gone.n, sizeof key, compare))
-                        m->files.list[kept++] = m->files.list[i];
-        }
-        m->files.n = kept;
         namelist_free(&m->gone);
-        return true;
+        return ok;
 }
 
 static bool note_gone(struct maildir *m, struct str path, struct err *e)
@@ -359,11 +359,12 @@ static bool maildir_next(struct source *s, struct message **out, struct err *e)
 
         *out = NULL;
         while (!*out && !archive_stopped(&m->a)) {
-                if (m->file < m->files.n) {
-                        if (!read_file(m, namelist_get(&m->files, m->file++), out, e))
-                                return e->code == ERR_STOPPED || err_in(e, "%.*s", STR_FMT(s->name));
+                struct str file;
+
+                if (!filelist_next(&m->files, &file, e) || (file.p && !read_file(m, file, out, e)))
+                        return e->code == ERR_STOPPED || err_in(e, "%.*s", STR_FMT(s->name));
+                if (file.p)
                         continue;
-                }
                 if (m->gone.n == 0 && m->folder == m->folders.n)
                         return true;
                 if (!next_listing(m, e))
@@ -379,7 +380,7 @@ static void maildir_free(struct source *s)
         namelist_free(&m->dirs);
         namelist_free(&m->links);
         namelist_free(&m->folders);
-        namelist_free(&m->files);
+        filelist_free(&m->files);
         namelist_free(&m->gone);
         if (m->root >= 0)
                 close(m->root);

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "core/archive.h"
+#include "core/filelist.h"
 #include "core/log.h"
 #include "core/mem.h"
-#include "core/namelist.h"
 #include "core/sequences.h"
 #include "core/sys.h"
 
@@ -25,8 +25,7 @@ struct mh {
         struct archive a;
         int root;
         struct namelist dirs;     /* every path here begins with '/', the root is "" */
-        struct namelist files;    /* "dir\0" length "number": in order when sorted as bytes */
-        size_t file;           /* the next one */
+        struct filelist files;    /* "dir\0" length "number": in order when sorted as bytes */
         struct sequences sequences;
         bool sure;             /* it is MH, not only by its names */
         bool marked;           /* there are .mh_sequences */
@@ -100,7 +99,7 @@ static bool add_file(struct mh *m, struct str dir, struct str name, struct err *
 
         *key = (char)('0' + name.n);
         memcpy(key + 1, name.p, name.n);
-        return namelist_add(&m->files, dir, '\0', str_make(key, name.n + 1), e);
+        return filelist_add(&m->files, dir, '\0', str_make(key, name.n + 1), e);
 }
 
 static bool look_at(void *ctx, struct str name, unsigned char type, struct err *e)
@@ -153,7 +152,7 @@ static bool find_files(struct mh *m, struct err *e)
         }
         namelist_free(&m->dirs);
         atomic_store(&m->a.base.total_messages, m->files.n);
-        return namelist_sort(&m->files, e);
+        return filelist_sort(&m->files, e);
 }
 
 /* ---- reading ---- */
@@ -266,16 +265,19 @@ static bool next_within(struct mh *m, struct message **out, struct err *e)
 static bool mh_next(struct source *s, struct message **out, struct err *e)
 {
         struct mh *m = (struct mh *)s;
+        struct str file;
         bool ok = true;
 
         *out = NULL;
         while (ok && !*out && !archive_stopped(&m->a)) {
                 if (m->a.within)
                         ok = next_within(m, out, e);
-                else if (m->file == m->files.n)
+                else if (!(ok = filelist_next(&m->files, &file, e)))
+                        break;
+                else if (!file.p)
                         return true;
                 else
-                        ok = read_file(m, namelist_get(&m->files, m->file++), out, e);
+                        ok = read_file(m, file, out, e);
         }
         return ok || e->code == ERR_STOPPED || err_in(e, "%.*s", STR_FMT(s->name));
 }
@@ -286,7 +288,7 @@ static void mh_free(struct source *s)
 
         archive_leave(&m->a);
         namelist_free(&m->dirs);
-        namelist_free(&m->files);
+        filelist_free(&m->files);
         sequences_free(&m->sequences);
         mem_free(m->folder);
         if (m->root >= 0)

@@ -2,7 +2,7 @@
 """What a script can do, and what it can't: attacks on time and memory, odd scripts, closed doors. usage: run.py [TEST ...]; ends with the count.
 
 CPU time and memory are what the kernel counted for supervisor and workers together (wait4), so a busy machine changes nothing."""
-import atexit, os, re, shutil, sys, threading
+import atexit, os, re, shutil, sys, tempfile, threading
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, TOP + "/tests/e2e")
@@ -479,6 +479,28 @@ def P12_part_by_part():
                 same((r.code, got(r)), (0, []), "P12 parts, once more: " + r.err[-500:])
 
 
+def B06_many_long_names():
+    """A Maildir, an MH folder and a folder of files whose names alone are larger than what a run may need: memory does not follow them."""
+    fast = kit.scratch("mailmill-names-") if not os.access("/dev/shm", os.W_OK) else tempfile.mkdtemp(prefix="mailmill-names-", dir="/dev/shm")
+    n, mail = 60000, b"From: a@x.example\nSubject: one\n\nbody\n"
+    try:
+        for kind in ("maildir/cur", "maildir/new", "eml"):
+            os.makedirs("%s/%s" % (fast, kind))
+        for kind, name in (("maildir/cur", "%010d.long" + "." * 230 + ":2,S"), ("eml", "%010d" + "x" * 230 + ".eml")):
+            for i in range(n):
+                with open("%s/%s/%s" % (fast, kind, name % (i * 7919 % n)), "wb") as f:
+                    f.write(mail)
+            source = kind.partition("/")[0]
+            p = Place("B06 " + source, "n, last = 0, ''\nmail.on_message(function(m) n = n + 1 if m.source <= last then print 'order' end last = m.source end)\n"
+                      "mail.on_finish(function() print(n) end)")
+            r = p.run(source="%s/%s" % (fast, source))
+            same((r.code, r.out), (0, "%d\n" % n), "B06 %s: %s" % (source, r.err[-500:]))
+            check(r.rss <= SMALL, "B06 %d names of 250 bytes, %s: %.1f MiB" % (n, source, r.rss / 2**20))
+            shutil.rmtree("%s/%s" % (fast, source))
+    finally:
+        shutil.rmtree(fast, ignore_errors=True)
+
+
 if __name__ == "__main__":
     kit.tests(L01_attacks, L01_more_attacks, L01_at_the_top, L01_other_commands, L01_finalizer_at_the_end, L02_errors, L03_stale_handles, L04_yields_and_replacements, L05_what_a_script_may_be,
-              L06_logs, L07_deletes_then_errors, L07_deletes_then_errors_on_a_server, L09_endless_on_one_of_many, L10_closed_doors, L10_opened_doors, P12_a_million_listed, P12_endless_listing, P12_part_by_part)
+              L06_logs, L07_deletes_then_errors, L07_deletes_then_errors_on_a_server, L09_endless_on_one_of_many, L10_closed_doors, L10_opened_doors, B06_many_long_names, P12_a_million_listed, P12_endless_listing, P12_part_by_part)
