@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """gcc -fanalyzer, clang-tidy and cppcheck over core/ and lua/, as a part of lint.py. usage: analyse.py [FILE ...]: what they find there.
 
-Whole checks are switched off in .clang-tidy and in CPPCHECK_OFF below, single findings in analyse.txt, each with its reason; a line there
+Whole checks are switched off in .clang-tidy and by GCC_OFF and CPPCHECK_OFF below, single findings in analyse.txt, each with its reason; a line there
 that suppresses nothing fails. What was found in a file is kept in build/analysis until the file, a header that it includes, or the
 configuration changes."""
 import concurrent.futures, glob, hashlib, json, os, re, shutil, subprocess, sys
@@ -11,6 +11,8 @@ HERE = "tests/tools/"
 KEPT = "build/analysis/"
 TIMEOUT = 300  # seconds for one tool on one file; the longest takes two
 FLAGS = ["-std=c11", "-I.", "-Ibuild", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", '-DMAILMILL_VERSION="0"', '-DMAILMILL_SHARE="share"']
+# takes what is kept in a struct for lost (13 findings, 13 wrong); leaks are the address sanitizer's, over every test
+GCC_OFF = ["-Wno-analyzer-malloc-leak"]
 CPPCHECK_OFF = {
     "variableScope": "variables are declared at the top of their function, where it is short",
     "unreadVariable": "an initial value that is always overwritten keeps the next edit from reading none",
@@ -24,10 +26,10 @@ CPPCHECK_OFF = {
 
 def commands(path):
     """(tool, command) for each that is installed."""
-    lua = ["-include", HERE + "analyse.h"] if path.startswith("lua/") else []
-    flags = [*FLAGS, *pkg_flags(), *lua]
+    more = ["-include", HERE + "analyse.h"] if path != "core/mem.c" else []
+    flags = [*FLAGS, *pkg_flags(), *more, *(["-DWITH_LUA"] if path.startswith("lua/") else [])]
     tools = {
-        "gcc": ["gcc", "-O1", *flags, "-fanalyzer", "-fdiagnostics-plain-output", "-c", "-o", "/dev/null", path],
+        "gcc": ["gcc", "-O1", *flags, "-fanalyzer", *GCC_OFF, "-fdiagnostics-plain-output", "-c", "-o", "/dev/null", path],
         "clang-tidy": ["clang-tidy", "--quiet", path, "--", *flags],
         "cppcheck": ["cppcheck", "--quiet", "--enable=warning,performance,portability,style", "--library=posix,gnu,lua,openssl,sqlite3",
                      "--library=" + HERE + "cppcheck.cfg", *["--suppress=" + check for check in CPPCHECK_OFF],
@@ -109,7 +111,7 @@ def unexcused(found, rules, used):
     for path, number, check, text in found:
         lines = open(path).read().split("\n") if os.path.isfile(path) else []
         line = lines[number - 1] if 0 < number <= len(lines) else ""
-        mine = [r for r in rules if r[0] == path and r[1] in check.split(",") and r[2] in line]
+        mine = [r for r in rules if r[0] == path and r[1] in check.split(",") and (r[2] == "*" or r[2] in line)]
         used.update(mine)
         if not mine:
             left["%s:%d: %s [%s]\n    %s" % (path, number, text, check, line.strip())] = True
