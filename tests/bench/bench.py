@@ -368,6 +368,7 @@ def main():
     ap.add_argument("--links", default="plain,tls", help="plain, tls or both (%(default)s)")
     ap.add_argument("--fs", choices=["here", "ext4", "tmpfs"], default="here",
                     help="write to DIR as it is, or to a fresh file system mounted for the run, as root (see scratchfs.sh for why)")
+    ap.add_argument("--realtime", action="store_true", help="run each contestant before whatever else runs here (chrt -f, as root)")
     ap.add_argument("--mailmill", default=os.path.join(TOP, "build", "mailmill"), help="the binary (%(default)s)")
     a = ap.parse_args()
     for s in a.sections:
@@ -377,6 +378,8 @@ def main():
         raise SystemExit("%s is not there: make builds it" % a.mailmill)
     if not os.path.exists(measure.TIME):
         raise SystemExit("%s is not there: make setup-bench installs it" % measure.TIME)
+    if a.realtime:
+        measure.realtime()
     b = Bench(a)
     mounted = a.fs != "here"
     if mounted:
