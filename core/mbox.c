@@ -48,6 +48,7 @@ struct mbox {
         uint64_t headless;      /* From_ lines with no header behind them */
         bool ambiguous;         /* one of these is in this message, or begins it */
         uint64_t deleted;       /* messages left out */
+        struct fromline from;   /* the next message's From_ line, at `scan` */
         uint64_t offset;        /* of the message's From_ line */
         char uid[24];
         struct mboxhead head;   /* of the message */
@@ -152,9 +153,10 @@ static bool judge_line(struct mbox *m, size_t at, enum verdict *v, struct err *e
                 return false;
         if (holds)
                 m->unquoted = true;
-        else if (dash || (shape && (empty || length_ends_before(m, at))))
+        else if (dash || (shape && (empty || length_ends_before(m, at)))) {
                 *v = SEPARATOR;
-        else if (empty || shape || from.dated || (m->bare && from.bare)) {
+                m->from = from;
+        } else if (empty || shape || from.dated || (m->bare && from.bare)) {
                 m->doubtful++;
                 m->ambiguous = true;
         }
@@ -277,26 +279,27 @@ static bool read_body(struct mbox *m, struct err *e)
         return give_until(m, in->n - empty_line_before(in->p, in->n), e);
 }
 
-/* Takes the From_ line at m->at, whose shape has been judged. */
+/* Takes the From_ line at m->at, whose shape has been judged; the first one's when the file was opened. */
 static void take_fromline(struct mbox *m)
 {
         const struct slurp *in = &m->a.in;
         struct str rest = str_make(in->p + m->at, in->n - m->at), line = str_take_line(&rest);
-        struct fromline from;
+        const struct fromline *from = &m->from;
 
-        fromline_parse(str_first(line, FROMLINE_MAX), &from);
+        if (!m->started)
+                fromline_parse(str_first(line, FROMLINE_MAX), &m->from);
         m->offset = in->base + m->at;
         snprintf(m->uid, sizeof m->uid, "%llu", (unsigned long long)m->offset);
-        m->time = from.time;
-        m->sender_n = from.sender.n;
-        memcpy(m->sender, from.sender.p, from.sender.n);
+        m->time = from->time;
+        m->sender_n = from->sender.n;
+        memcpy(m->sender, from->sender.p, from->sender.n);
         m->ambiguous = m->started && rest.n > 0 && !field_follows(in, m->at) && !archive_is_mail(str_first(rest, AHEAD));
         m->headless += m->ambiguous;
         m->at = m->scan = in->n - rest.n;
         if (m->started)
                 return;
-        m->mozilla = from.sender.n == 0 && str_starts(line, STR("From -")) && (from.dated || from.bare);
-        m->bare = m->mozilla || (!from.dated && from.bare);
+        m->mozilla = from->sender.n == 0 && str_starts(line, STR("From -")) && (from->dated || from->bare);
+        m->bare = m->mozilla || (!from->dated && from->bare);
 }
 
 static bool head_in_sight(struct mbox *m)
