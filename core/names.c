@@ -16,7 +16,7 @@ enum {
 
 /* The names that share one: "name", "name (2)", … */
 struct series {
-        char *base;            /* absolute path of the name that is numbered */
+        char *base;            /* key of the name that is numbered */
         size_t base_n;
         bool stored;           /* the state knows some of them */
         unsigned next;         /* all below it are taken */
@@ -81,6 +81,8 @@ void names_free(struct names *n)
         map_free(n->promised, mem_free);
         map_free(n->series, free_series);
         map_free(n->facts, mem_free);
+        map_free(n->spelled, mem_free);
+        map_free(n->listed, NULL);
         learned_free(n->learned);
         pthread_mutex_destroy(&n->lock);
         mem_free(n);
@@ -95,10 +97,7 @@ static bool my_hash(struct asking *q)
         return q->hashed;
 }
 
-enum there { THERE_NOTHING, THERE_PROMISE, THERE_FILE, THERE_OTHER, THERE_FAILED };
-
-/* What stands at a path; nothing is opened for reading, and no link followed. */
-static enum there look_on_disk(struct root *r, struct str path, struct stat *st, struct err *e)
+enum there look_on_disk(struct root *r, struct str path, struct stat *st, struct err *e)
 {
         struct err why;
         int fd = sys_open_beneath(root_fd(r), path, O_PATH | O_NOFOLLOW, 0, &why);
@@ -214,10 +213,12 @@ static bool their_hash(struct asking *q, unsigned number, enum there what, struc
 }
 
 /* Also for a file that stands there already: it must not lose its name to another plan's idea of it being free. */
-static bool promise_with(struct asking *q, struct str whole, names_hash *find, struct series *series, unsigned number)
+static bool promise_with(struct asking *q, struct str path, struct str whole, names_hash *find, struct series *series, unsigned number)
 {
         struct promise *p = map_get(q->n->promised, whole);
 
+        if (!names_spelled(q->n, whole, path))
+                return err_nomem(q->e);
         if (p) {
                 p->count++;
                 if (!q->hashed)
@@ -239,9 +240,9 @@ static bool promise_with(struct asking *q, struct str whole, names_hash *find, s
         return err_nomem(q->e);
 }
 
-static bool promise(struct asking *q, struct str whole, struct series *series, unsigned number)
+static bool promise(struct asking *q, struct str path, struct str whole, struct series *series, unsigned number)
 {
-        return promise_with(q, whole, NULL, series, number);
+        return promise_with(q, path, whole, NULL, series, number);
 }
 
 /* ---- numbered names -------------------------------------------------------------------------------------------- */
@@ -249,10 +250,14 @@ static bool promise(struct asking *q, struct str whole, struct series *series, u
 static bool numbered_path(struct asking *q, struct str path, unsigned number, struct str *out, struct str *whole)
 {
         struct str name, dir = path_dir(path, &name);
-        struct str numbered = filename_number(name, number, q->a);
+        struct str numbered = filename_number(name, number, q->a), own;
 
-        *out = numbered.p ? path_join(dir, numbered, q->a) : STR_NONE;
-        *whole = out->p ? path_join(root_path(q->r), *out, q->a) : STR_NONE;
+        own = numbered.p ? path_join(dir, numbered, q->a) : STR_NONE;
+        if (!own.p)
+                return err_nomem(q->e);
+        if (!names_spelling(q, own, &own, out))
+                return false;
+        *whole = names_key(q->n, q->r, *out, q->a);
         return whole->p ? true : err_nomem(q->e);
 }
 
@@ -331,7 +336,7 @@ static bool try_number(struct asking *q, struct str path, struct series *s, unsi
                 return true;
         }
         return (map_set(s->by_hash, key, (void *)(uintptr_t)number, NULL) || err_nomem(q->e)) &&
-               (!*found || promise(q, whole, s, number));
+               (!*found || promise(q, *out, whole, s, number));
 }
 
 /* Of those that had this content when they were last seen. */
@@ -371,7 +376,8 @@ static bool taken_error(struct asking *q, struct str path, enum there what)
                        STR_FMT(root_path(q->r)));
 }
 
-static bool take_taken(struct asking *q, struct str path, struct str whole, enum on_conflict how, enum there what,
+/* own: the name asked for; path: the one that is there. */
+static bool take_taken(struct asking *q, struct str own, struct str path, struct str whole, enum on_conflict how, enum there what,
                        struct promise *p, const struct stat *st, struct str *out, bool *same)
 {
         uint8_t theirs[DIGEST_SIZE];
@@ -379,23 +385,26 @@ static bool take_taken(struct asking *q, struct str path, struct str whole, enum
         *out = path;
         if (how == CONFLICT_KEEP && what != THERE_OTHER) {
                 *same = true;
-                return promise(q, whole, NULL, 0);
+                return promise(q, path, whole, NULL, 0);
         }
         if (!my_hash(q))
                 return false;
         *same = their_hash(q, 1, what, p, path, whole, st, theirs) && memcmp(theirs, q->mine, DIGEST_SIZE) == 0;
         if (*same || (how == CONFLICT_REPLACE && what != THERE_OTHER))
-                return promise(q, whole, NULL, 0);
-        return how == CONFLICT_NUMBER ? take_numbered(q, path, out, same) : taken_error(q, path, what);
+                return promise(q, path, whole, NULL, 0);
+        return how == CONFLICT_NUMBER ? take_numbered(q, own, out, same) : taken_error(q, path, what);
 }
 
 static bool take(struct asking *q, struct str path, enum on_conflict how, struct str *out, bool *same)
 {
-        struct str whole = path_join(root_path(q->r), path, q->a);
+        struct str whole, own;
         struct promise *p;
         struct stat st;
         enum there what;
 
+        if (!names_spelling(q, path, &own, &path))
+                return false;
+        whole = names_key(q->n, q->r, path, q->a);
         if (!whole.p)
                 return err_nomem(q->e);
         q->base = whole;
@@ -403,9 +412,9 @@ static bool take(struct asking *q, struct str path, enum on_conflict how, struct
         if (what == THERE_FAILED)
                 return false;
         if (what != THERE_NOTHING)
-                return take_taken(q, path, whole, how, what, p, &st, out, same);
+                return take_taken(q, own, path, whole, how, what, p, &st, out, same);
         *out = path;
-        return (!q->n->keep || my_hash(q)) && promise_with(q, whole, q->hash, NULL, 0);
+        return (!q->n->keep || my_hash(q)) && promise_with(q, path, whole, q->hash, NULL, 0);
 }
 
 bool names_take(struct names *n, struct root *r, struct str path, enum on_conflict how, names_hash *hash, void *ctx, struct str *out, bool *same,
@@ -444,7 +453,7 @@ void names_release(struct names *n, struct root *r, struct str path)
 {
         struct arena *a = arena_new(0);
         struct str tidy = a ? path_tidy(path, a, NULL) : STR_NONE;
-        struct str whole = tidy.p ? path_join(root_path(r), tidy, a) : STR_NONE;
+        struct str whole = tidy.p ? names_key(n, r, tidy, a) : STR_NONE;
 
         if (whole.p) {
                 pthread_mutex_lock(&n->lock);
@@ -466,7 +475,7 @@ static void note_staged(struct names *n, struct str whole, const struct staged *
 void names_staged(struct names *n, struct root *r, struct str path, const struct staged *o)
 {
         struct arena *a = n->ledger ? arena_new(0) : NULL;
-        struct str whole = a ? path_join(root_path(r), path, a) : STR_NONE;
+        struct str whole = a ? names_key(n, r, path, a) : STR_NONE;
 
         if (whole.p) {
                 pthread_mutex_lock(&n->lock);

@@ -15,6 +15,7 @@ struct names {
         struct map *promised, *series, *facts; /* by absolute path */
         struct ledger *ledger;                 /* may be NULL */
         struct learned *learned;               /* for the next transaction; NULL: nothing yet */
+        struct map *spelled, *listed;          /* names_caseless: by key, how it is spelled; directories read. NULL: case counts */
 };
 
 struct asking {
@@ -24,10 +25,20 @@ struct asking {
         void *ctx;
         bool hashed;
         uint8_t mine[DIGEST_SIZE];
-        struct str base;       /* absolute: the name that is numbered */
+        struct str base;       /* key of the name that is numbered */
         struct arena *a;
         struct err *e;
 };
+
+enum there { THERE_NOTHING, THERE_PROMISE, THERE_FILE, THERE_OTHER, THERE_FAILED };
+/* What stands at a path; nothing is opened for reading, and no link followed. */
+enum there look_on_disk(struct root *r, struct str path, struct stat *st, struct err *e);
+
+/* What a path is known by: the absolute path, or, where case does not count, one that is equal for all spellings. {NULL,0}: no memory. */
+struct str names_key(const struct names *n, const struct root *r, struct str path, struct arena *a);
+/* *out: the name that stands or is promised there, perhaps in another spelling. *own: the name asked for, in its directory as that is spelled. */
+bool names_spelling(struct asking *q, struct str path, struct str *own, struct str *out);
+bool names_spelled(struct names *n, struct str key, struct str path); /* it was promised so; false: no memory */
 
 /* What the state says of number `number` of q->base, when the file at hand may be trusted to be that one still: unchanged since it was read,
  * or, where its content is not what is asked for, only probably so (a wrong guess then costs a second copy, never a lost one). */

@@ -364,6 +364,8 @@ static bool open_run(struct run *r, struct err *e)
                 return err_nomem(e);
         if (r->config.dry)
                 names_keep(r->names);
+        if (r->config.caseless && !names_caseless(r->names))
+                return err_nomem(e);
         if (r->config.dry && !(r->dry_changes = map_new()))
                 return err_nomem(e);
         if (!r->config.dry) {

@@ -31,6 +31,7 @@ struct run_config {
         struct str root;                     /* absolute */
         const struct str *more_roots;        /* that effects may name, absolute */
         size_t more_root_n;
+        bool caseless;                       /* names of saved files that differ in case only are one */
         bool confine;                        /* the process gives up what this run does not need; for good */
         struct str inbox;                    /* default folder; {NULL,0}: false */
         struct smarthost *const *hosts;

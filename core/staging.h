@@ -83,6 +83,9 @@ typedef bool names_hash(void *ctx, uint8_t out[DIGEST_SIZE], struct err *e);
 struct names *names_new(struct ledger *l) MUST_CHECK;
 void names_free(struct names *n);
 void names_keep(struct names *n); /* promises will outlive what they are made for (a dry run): content is hashed at once */
+/* Names that differ in case only are one from here on (before the first is taken): the one that is there, or was promised, stands. False: no
+ * memory. What others make while the run goes on is not looked for again, but under its very name. */
+bool names_caseless(struct names *n) MUST_CHECK;
 /* The path (relative to the root) that content with this hash gets: path itself when it is free or holds the same content (*same is
  * set: nothing needs to be written), else numbered, by on_conflict. Promises it until names_release (with the path given out; once
  * carried out, or dropped; also when *same was set). hash is asked when the name is taken; a free name is given without, and hash and

@@ -219,3 +219,47 @@ bool unicode_nfc(struct str s, struct buf *out)
         flush(&c, out);
         return !out->failed;
 }
+
+static const struct fold_full *full_fold(uint32_t cp)
+{
+        size_t low = 0, high = COUNT(fold_fulls);
+
+        while (low < high) {
+                size_t mid = (low + high) / 2;
+
+                if (cp < fold_fulls[mid].from)
+                        high = mid;
+                else if (cp > fold_fulls[mid].from)
+                        low = mid + 1;
+                else
+                        return &fold_fulls[mid];
+        }
+        return NULL;
+}
+
+static void add_folded(uint32_t cp, struct buf *out)
+{
+        const struct fold_full *f = cp < 0x80 ? NULL : full_fold(cp);
+        char p[4];
+
+        if (!f)
+                buf_add(out, p, utf8_put(utf8_fold(cp), p));
+        for (size_t i = 0; f && i < COUNT(f->to) && f->to[i]; i++)
+                buf_add(out, p, utf8_put(f->to[i], p));
+}
+
+bool unicode_caseless(struct str s, struct buf *out)
+{
+        struct buf folded = BUF_INIT;
+        bool ok;
+
+        while (s.n > 0) {
+                uint32_t cp;
+
+                s = str_from(s, utf8_next(s, &cp));
+                add_folded(cp, &folded);
+        }
+        ok = !folded.failed && unicode_nfc(buf_str(&folded), out);
+        buf_free(&folded);
+        return ok;
+}

@@ -471,6 +471,7 @@ bool engine_config(struct engine *en, struct run_config *c, struct err *e)
         c->host_n = en->host_n;
         c->more_roots = en->more_roots;
         c->more_root_n = en->more_root_n;
+        c->caseless = en->caseless;
         c->inbox = en->inbox;
         c->limits = en->limits;
         c->now = en->options.now;

@@ -65,9 +65,16 @@ static int source(lua_State *L)
 
 static int root(lua_State *L)
 {
+        static const char *const names[] = { "caseless" };
         struct engine *en = engine_of(L);
         int n = lua_gettop(L);
 
+        en->caseless = false;
+        if (n > 1 && lua_istable(L, n)) {
+                OPTIONS_CHECK(L, n, "mail.root", names);
+                en->caseless = options_bool(L, n, "caseless", false);
+                lua_settop(L, --n);
+        }
         luaL_argcheck(L, n <= ROOTS_MAX, ROOTS_MAX + 1, "too many directories");
         for (int i = 1; i <= n || i == 1; i++) {
                 struct str s = face_check_str(L, i);
@@ -326,9 +333,11 @@ static const luaL_Reg declarations[] = {
          * Declares archives as sources: mbox, Maildir, MH, .eml files and folders of them, each also compressed (gz, xz, zst, bz2) or in a zip or tar; "-" is standard input. Patterns (*.mbox) and ~ are expanded;
          * names start at the script. */
         { "source", source },
-        /*** mail.root(directory, …)
+        /*** mail.root(directory, …, options)
          * Where everything delivered and saved lies below. Relative to the script; --root overrules it. Directories after the first are
-         * those that the option root of single effects may name, or what lies below them. */
+         * those that the option root of single effects may name, or what lies below them.
+         * option caseless: true for a place that is, or is copied to, a file system without case: what is saved under names that differ in
+         * case only (A.TXT, a.txt) is numbered as under equal ones. */
         { "root", root },
         /*** mail.inbox(folder)
          * The folder of accounts that say no inbox of their own: a name, "Inbox" by default, or false. */

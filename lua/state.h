@@ -44,6 +44,7 @@ struct engine {
         size_t source_n;
         struct str more_roots[ROOTS_MAX];  /* that effects may name */
         size_t more_root_n;
+        bool caseless;
         struct str root, inbox;            /* root empty: the working directory; inbox {NULL,0}: false */
         const char *timezone;              /* NULL: local time */
         /* coroutines */

@@ -90,8 +90,9 @@ def fold():
             r[1] = cp
         else:
             ranges.append([cp, cp, to - cp, 0])
+    whole = [(cp, [ord(c) for c in chr(cp).casefold()]) for cp in ALL if len(chr(cp).casefold()) > 1]
     with open("core/fold_table.h", "w") as f:
-        f.write(f"""/* Simple case folding of Unicode {unicodedata.unidata_version}. Made by tests/tools/unicode_tables.py; do not edit. */
+        f.write(f"""/* Case folding of Unicode {unicodedata.unidata_version}. Made by tests/tools/unicode_tables.py; do not edit. */
 #ifndef CORE_FOLD_TABLE_H
 #define CORE_FOLD_TABLE_H
 
@@ -104,6 +105,12 @@ static const struct fold_range {{
         uint8_t step;
 }} fold_ranges[] = {{
 {rows('{%#x,%#x,%d,%d}' % (a, b, d, s or 1) for a, b, d, s in ranges)}}};
+
+/* Those that fold to more than one, where one wants that. */
+static const struct fold_full {{
+        uint32_t from, to[3];
+}} fold_fulls[] = {{
+{rows('{%#x,{%s}}' % (cp, ','.join('%#x' % c for c in to)) for cp, to in whole)}}};
 
 #endif
 """)

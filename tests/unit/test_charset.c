@@ -183,6 +183,25 @@ TEST(utf8_steps)
         CHECK(!utf8_valid(STR("abcdefgh\xc3\xa4 abcdefghij\xc3")));
 }
 
+TEST(caseless)
+{
+        static const struct { const char *text, *want; } table[] = {
+                { "", "" }, { "AbC", "abc" }, { "\xc3\x84", "\xc3\xa4" }, { "A\xcc\x88", "\xc3\xa4" }, { "\xef\xac\x81x", "fix" },
+                { "\xc3\x9f", "ss" }, { "\xe1\xba\x9e", "ss" }, { "\xef\xac\x83", "ffi" }, { "\xcf\x82", "\xcf\x83" },
+                { "\xc4\xb0", "i\xcc\x87" }, { "\xe1\xbf\xb7", "\xe1\xbf\xb6\xce\xb9" },
+        };
+
+        for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+                struct buf b = BUF_INIT, again = BUF_INIT;
+
+                CHECK(unicode_caseless(str_of(table[i].text), &b));
+                CHECK_STR(buf_str(&b), table[i].want);
+                CHECK(unicode_caseless(buf_str(&b), &again) && str_eq(buf_str(&again), buf_str(&b)));
+                buf_free(&b);
+                buf_free(&again);
+        }
+}
+
 TEST(fold)
 {
         CHECK(utf8_fold('A') == 'a' && utf8_fold('[') == '[');

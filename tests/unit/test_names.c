@@ -189,6 +189,63 @@ TEST(hashed_when_asked)
         gone();
 }
 
+static void without_case(void)
+{
+        names_free(n);
+        n = names_new(NULL);
+        if (!n || !names_caseless(n))
+                abort();
+}
+
+/* With names_caseless: promised, on the disk, numbered; the spelling that was first stays. */
+TEST(F14_names_without_case)
+{
+        fresh();
+        without_case();
+        CHECK_STR(take("A.TXT", "1", CONFLICT_NUMBER), "A.TXT");
+        CHECK_STR(take("a.txt", "2", CONFLICT_NUMBER), "a (2).txt");
+        CHECK_STR(take("A.txt", "3", CONFLICT_NUMBER), "A (3).txt");
+        CHECK_STR(take("a.TXT", "1", CONFLICT_NUMBER), "A.TXT=");
+        CHECK_STR(take("a.TXT", "2", CONFLICT_NUMBER), "a (2).txt=");
+        CHECK_STR(take("A.txt", "9", CONFLICT_KEEP), "A.TXT=");
+        CHECK_STR(take("A.txt", "9", CONFLICT_FAIL), "!exists");
+        CHECK_STR(take("\xef\xac\x81le", "1", CONFLICT_NUMBER), "\xef\xac\x81le"); /* a ligature */
+        CHECK_STR(take("file", "2", CONFLICT_NUMBER), "file (2)");
+        CHECK_STR(take("Stra\xc3\x9f" "e", "1", CONFLICT_NUMBER), "Stra\xc3\x9f" "e");
+        CHECK_STR(take("STRASSE", "2", CONFLICT_NUMBER), "STRASSE (2)");
+        CHECK_STR(take("\xc3\xa9", "1", CONFLICT_NUMBER), "\xc3\xa9");
+        CHECK_STR(take("E\xcc\x81", "2", CONFLICT_NUMBER), "E\xcc\x81 (2)"); /* decomposed */
+        CHECK_STR(take("a\xff", "1", CONFLICT_NUMBER), "a\xff");
+        CHECK_STR(take("A\xff", "2", CONFLICT_NUMBER), "A\xff"); /* no UTF-8: equal to itself only */
+        gone();
+}
+
+TEST(F14_files_and_directories_without_case)
+{
+        fresh();
+        CHECK(mkdirat(root_fd(r), "Dir", 0700) == 0);
+        put("Dir/Image.PNG", "1");
+        put("Dir/IMAGE (2).png", "2");
+        put("Dir/both", "1");
+        put("Dir/Both", "2");
+        without_case();
+        CHECK_STR(take("dir/image.png", "1", CONFLICT_NUMBER), "Dir/Image.PNG=");
+        CHECK_STR(take("DIR/image.png", "2", CONFLICT_NUMBER), "Dir/IMAGE (2).png=");
+        CHECK_STR(take("Dir/image.png", "3", CONFLICT_NUMBER), "Dir/image (3).png");
+        CHECK_STR(take("DIR/new/x", "1", CONFLICT_NUMBER), "Dir/new/x");
+        CHECK_STR(take("dir/NEW/X", "2", CONFLICT_NUMBER), "Dir/new/X (2)");
+        CHECK_STR(take("dir/image.PNG", "8", CONFLICT_REPLACE), "Dir/Image.PNG");
+        CHECK_STR(take("Dir/both", "2", CONFLICT_KEEP), "Dir/both="); /* the very name before one like it */
+        CHECK_STR(take("Dir/Both", "2", CONFLICT_NUMBER), "Dir/Both=");
+        names_release(n, r, STR("Dir/image (3).png")); /* dropped: its spelling too */
+        CHECK_STR(take("dir/IMAGE.png", "4", CONFLICT_NUMBER), "Dir/IMAGE (3).png");
+        CHECK(unlinkat(root_fd(r), "Dir/Image.PNG", 0) == 0);
+        names_release(n, r, STR("Dir/Image.PNG"));
+        names_release(n, r, STR("Dir/Image.PNG"));
+        CHECK_STR(take("Dir/image.PNG", "5", CONFLICT_NUMBER), "Dir/image.PNG");
+        gone();
+}
+
 /* ---- what the state remembers ---------------------------------------------------------------------------------- */
 
 static struct ledger *ledger;
@@ -423,7 +480,6 @@ static size_t takes(int count, bool publish)
         return calls;
 }
 
-/* Constant time for the ten-thousandth equal name, promised or there. */
 /* Names that a file system without case, or a person, takes for one another are names of their own; where the file system holds them to be
  * one, the second is taken when it comes to be made. */
 TEST(F13_F14_names_that_look_alike)
@@ -438,13 +494,20 @@ TEST(F13_F14_names_that_look_alike)
         gone();
 }
 
+/* Constant time for the ten-thousandth equal name, promised or there, also where case does not count. */
 TEST(F15_ten_thousand_equal_names)
 {
-        for (int publish = 0; publish < 2; publish++) {
+        for (int round = 0; round < 4; round++) {
+                bool publish = round & 1;
+
                 fresh();
+                if (round & 2)
+                        without_case();
                 size_t early = takes(3, publish), late;
                 gone();
                 fresh();
+                if (round & 2)
+                        without_case();
                 late = takes(10000, publish);
                 CHECK(late > 0 && late <= early);
                 CHECK_STR(take("image.png", "content 7000", CONFLICT_NUMBER), "image (7001).png=");
