@@ -24,6 +24,7 @@ struct arena {
         alignas(max_align_t) struct block *now; /* the one being filled; full ones and large ones hang behind it */
         size_t next_size;
         size_t used, max;
+        bool out;
 };
 
 /* The first block lies behind the arena itself. */
@@ -130,14 +131,17 @@ static void *take(struct arena *a, size_t n, size_t align)
         if (n > ALONE_MIN || always_alone()) {
                 p = take_alone(a, n);
         } else {
-                if (place(a, n, align) == a->now->size && !more(a))
+                if (place(a, n, align) == a->now->size && !more(a)) {
+                        a->out = true;
                         return NULL;
+                }
                 at = place(a, n, align);
                 p = a->now->bytes + at;
                 a->now->used = at + n;
         }
         if (p)
                 a->used += n;
+        a->out |= !p;
         return p;
 }
 
@@ -193,6 +197,9 @@ size_t arena_used(const struct arena *a)
 {
         return a->used;
 }
+
+bool arena_ran_out(const struct arena *a) { return a->out; }
+void arena_note_out(struct arena *a) { a->out = true; }
 
 void arena_allow(struct arena *a, size_t more)
 {

@@ -21,5 +21,8 @@ struct str arena_str(struct arena *a, struct str s) MUST_CHECK;
 /* printf into the arena; {NULL,0} on failure. */
 struct str arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3))) MUST_CHECK;
 size_t arena_used(const struct arena *a);
+/* Memory (not the limit) ran out for it at some time, or for what should have gone into it: what lies in it may lack something. */
+bool arena_ran_out(const struct arena *a);
+void arena_note_out(struct arena *a);
 
 #endif

@@ -11,12 +11,14 @@ enum { SPACES_SUSPECT = 4 }; /* blanks in a row that hide what follows: nobody t
 struct work {
         struct buf text, next;
         unsigned flags;
+        bool out;        /* of memory, at any step */
 };
 
 static void swap(struct work *w)
 {
         struct buf b = w->text;
 
+        w->out |= w->text.failed || w->next.failed;
         w->text = w->next;
         w->next = b;
         buf_clear(&w->next);
@@ -198,7 +200,7 @@ static bool is_mixed(struct str s)
 
 static struct str clean(struct str name, bool component, unsigned *flags, struct arena *a)
 {
-        struct work w = { BUF_INIT, BUF_INIT, 0 };
+        struct work w = { BUF_INIT, BUF_INIT, 0, false };
         struct str out = STR_NONE;
 
         remove_invisible(&w, name);
@@ -213,7 +215,10 @@ static struct str clean(struct str name, bool component, unsigned *flags, struct
                 w.flags |= FILENAME_MIXED;
         if (!str_eq(buf_str(&w.text), name))
                 w.flags |= FILENAME_CHANGED;
-        if (!w.text.failed && !w.next.failed)
+        w.out |= w.text.failed || w.next.failed;
+        if (w.out)
+                arena_note_out(a);
+        else
                 out = w.text.n ? arena_str(a, buf_str(&w.text)) : STR("");
         if (flags)
                 *flags |= w.flags;

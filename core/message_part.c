@@ -148,8 +148,8 @@ static void note_names(struct part *p, struct arena *a)
         unsigned flags = 0;
 
         for (size_t i = 0; i < p->names_n; i++)
-                if (!is_ordinary(p->names[i]))
-                        filename_clean(p->names[i], &flags, a);
+                if (!is_ordinary(p->names[i]) && !filename_clean(p->names[i], &flags, a).p)
+                        message_nomem(p->m);
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
                 if (flags & all[i].flag)
                         message_add_defect(p->m, all[i].defect);

@@ -182,10 +182,16 @@ static bool begins_with_status(const struct body *b)
         return b->fd < 0 && pop3_is_status(str_first(s, str_find(s, '\n')));
 }
 
+/* The line that stands before the message, and is none of it. */
+static bool drop_status(struct body *b, struct err *e)
+{
+        buf_drop(&b->mem, str_find(buf_str(&b->mem), '\n') + 1);
+        b->n = b->mem.n;
+        return digest_of(buf_str(&b->mem), b->hash) || err_nomem(e);
+}
+
 bool body_read(struct fetch *f, uint64_t size, struct body *b, bool *doubtful, struct err *e)
 {
-        struct str s;
-
         *b = (struct body){ .fd = -1 };
         *doubtful = false;
         lines_answer_begins(f->p->l);
@@ -196,12 +202,13 @@ bool body_read(struct fetch *f, uint64_t size, struct body *b, bool *doubtful, s
                 return false;
         }
         *doubtful = !b->odd_end && doubtful_next(f);
-        s = buf_str(&b->mem);
         if (begins_with_status(b)) { /* a second one */
-                if (f->single)
-                        buf_drop(&b->mem, str_find(s, '\n') + 1), b->n = b->mem.n, (void)digest_of(buf_str(&b->mem), b->hash);
-                else
+                if (!f->single)
                         *doubtful = true;
+                else if (!drop_status(b, e)) {
+                        body_free(b);
+                        return false;
+                }
         }
         if (!f->single && swallowed(b))
                 *doubtful = true;

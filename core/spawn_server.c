@@ -26,12 +26,36 @@ struct spawn_server {
         size_t count, cap;
 };
 
+static bool make_room(struct spawn_server *s)
+{
+        size_t cap = s->cap ? s->cap * 2 : 8;
+        void *run, *polls;
+
+        if (s->count < s->cap)
+                return true;
+        run = mem_resize(s->run, cap * sizeof *s->run);
+        if (run)
+                s->run = run;
+        polls = mem_resize(s->polls, (2 * cap + 1) * sizeof *s->polls);
+        if (polls)
+                s->polls = polls;
+        if (run && polls)
+                s->cap = cap;
+        return run && polls;
+}
+
+/* With room for some children from the start: a supervisor without memory still waits for what it has, and does not run in circles. */
 struct spawn_server *spawn_server_new(int fd, struct err *e)
 {
         struct spawn_server *s = mem_zero(sizeof *s);
 
-        if (!s) {
+        if (!s || !make_room(s)) {
                 close(fd);
+                if (s) {
+                        mem_free(s->run);
+                        mem_free(s->polls);
+                }
+                mem_free(s);
                 err_nomem(e);
                 return NULL;
         }
@@ -114,24 +138,6 @@ static bool read_payload(struct parcel *p, struct err *e)
                 at += strlen(p->text + at) + 1;
         }
         return at == p->n ? true : err_set(e, ERR_USAGE, "a request is garbled");
-}
-
-static bool make_room(struct spawn_server *s)
-{
-        size_t cap = s->cap ? s->cap * 2 : 8;
-        void *run, *polls;
-
-        if (s->count < s->cap)
-                return true;
-        run = mem_resize(s->run, cap * sizeof *s->run);
-        if (run)
-                s->run = run;
-        polls = mem_resize(s->polls, (2 * cap + 1) * sizeof *s->polls);
-        if (polls)
-                s->polls = polls;
-        if (run && polls)
-                s->cap = cap;
-        return run && polls;
 }
 
 static void log_name(struct running *r, const char *argv0) { strncat(r->name, argv0, sizeof r->name - 1); }
@@ -278,9 +284,6 @@ bool spawn_server_step(struct spawn_server *s, int timeout_ms)
 {
         struct pollfd *p = s->polls;
 
-        if (!make_room(s) && !p)
-                return true; /* out of memory: the next step tries again */
-        p = s->polls;
         p[0] = (struct pollfd){ .fd = s->fd, .events = POLLIN };
         for (size_t i = 0; i < s->count; i++) {
                 p[1 + 2 * i] = (struct pollfd){ .fd = s->run[i].child.pidfd, .events = POLLIN };

@@ -212,7 +212,7 @@ struct str template_path(struct str text, const struct template_source *src, str
         struct str out = STR_NONE;
 
         if (run(&w, text)) {
-                if (w.path.failed)
+                if (w.path.failed || arena_ran_out(a)) /* a value that could not be had would look like one that is missing */
                         err_nomem(e);
                 else if (w.path.n > PATH_BYTES_MAX)
                         err_set(e, ERR_LIMIT, "the path is %zu bytes long, %d are possible", w.path.n, PATH_BYTES_MAX);

@@ -3,7 +3,9 @@
  * that is started again, and are there to read when everybody is dead.
  *
  * It sees what goes through the dynamic symbols of libc: mailmill's own calls, and those of SQLite, OpenSSL and the other libraries.
- * Not: calls that libc makes for itself (stdio's writes to standard error, getaddrinfo, opendir). */
+ * Not: calls that libc makes for itself (stdio's writes to standard error, getaddrinfo, opendir).
+ * "alloc" is no system call: every piece of memory that anything in the process asks for, libc and the libraries too; counted only when
+ * the harness is after it. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
@@ -33,7 +35,7 @@ enum call {
         C_open, C_read, C_pread, C_write, C_pwrite, C_fsync, C_fdatasync, C_syncfs, C_rename, C_link, C_unlink, C_mkdir, C_rmdir,
         C_ftruncate, C_fallocate, C_lock, C_unlock, C_fcntl, C_stat, C_close, C_mmap, C_munmap, C_socket, C_connect, C_send, C_recv, C_sendmsg,
         C_recvmsg, C_poll, C_socketpair, C_pipe, C_fork, C_wait, C_sockopt, C_chmod, C_access, C_memfd, C_statfs, C_getrandom, C_thread,
-        C_lseek, C_readlink, C_prctl,
+        C_lseek, C_readlink, C_prctl, C_alloc,
         /*end*/
         CALLS
 };
@@ -41,7 +43,7 @@ enum call {
 enum role { SUPERVISOR, WORKER, CHILD, ROLES };
 enum action { NOTHING, KILL_BEFORE, KILL_AFTER, FAIL, LIE, SHORT };
 enum victim { SELF = 1, OTHER = 2 };
-enum { EVENTS = 16384, FRAMES = 24 };
+enum { EVENTS = 16384, FRAMES = 24, SITES = 1 << 18, DEPTH = 12 };
 
 /* run.py packs and reads it: keep the two alike. */
 struct shared {
@@ -64,6 +66,7 @@ struct shared {
         _Atomic uint32_t events_n;
         uint32_t refused;     /* errno of a kill that a confinement forbade */
         struct event { uint8_t role, call; int16_t error; int32_t tid; int32_t fd; } events[EVENTS];
+        uint32_t sites[2][SITES]; /* of each allocation: who asked (a hash of the functions), when only counting */
 };
 
 static struct shared *shared;
@@ -445,6 +448,59 @@ long syscall(long number, ...)
                 DO(open, (int)v[0], long, -1, raw(number, v[0], v[1], v[2], v[3], v[4], v[5]));
         }
         return raw(number, v[0], v[1], v[2], v[3], v[4], v[5]);
+}
+
+/* ---- memory ---- */
+
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t n);
+void *__libc_memalign(size_t align, size_t n);
+
+static void note_site(uint32_t k)
+{
+        void *frames[DEPTH + 3];
+        uint32_t h = 2166136261u;
+        int n;
+
+        inside = 1;
+        n = backtrace(frames, DEPTH + 3);
+        inside = 0;
+        for (int i = 3; i < n; i++)
+                h = (h ^ (uint32_t)((uintptr_t)frames[i] & 0xfffffff)) * 16777619u;
+        if (k < SITES)
+                shared->sites[role][k] = h;
+}
+
+static int no_memory(void)
+{
+        uint64_t hit;
+
+        if (!shared || !(shared->calls >> C_alloc & 1) || inside || role == CHILD || !(shared->roles >> role & 1))
+                return 0;
+        hit = atomic_fetch_add(&shared->counts[role][C_alloc], 1);
+        if (shared->action == NOTHING)
+                note_site((uint32_t)hit);
+        hit++;
+        if (shared->action != FAIL || hit < shared->nth || (shared->span && hit >= shared->nth + shared->span))
+                return 0;
+        if (atomic_fetch_add(&shared->fired, 1) == 0)
+                fire(C_alloc);
+        errno = ENOMEM;
+        return 1;
+}
+
+void *malloc(size_t n) { return no_memory() ? NULL : __libc_malloc(n); }
+void *calloc(size_t n, size_t size) { return no_memory() ? NULL : __libc_calloc(n, size); }
+void *realloc(void *p, size_t n) { return no_memory() ? NULL : __libc_realloc(p, n); }
+void *aligned_alloc(size_t align, size_t n) { return no_memory() ? NULL : __libc_memalign(align, n); }
+int posix_memalign(void **p, size_t align, size_t n)
+{
+        void *got = no_memory() ? NULL : __libc_memalign(align, n);
+
+        if (got)
+                *p = got;
+        return got ? 0 : ENOMEM;
 }
 
 /* A command's process is forked with every signal blocked, so that no handler runs in it; the worker is not. */

@@ -1,6 +1,6 @@
 """The world that the crash tests destroy: ten messages, a POP3 server and an SMTP server that remember everything, one script that uses every kind
 of effect, and what must be true of it all at any moment and at the end."""
-import base64, collections, ctypes, glob, hashlib, json, mmap, os, random, re, select, shutil, signal, socket, sqlite3, struct, subprocess, sys
+import base64, collections, ctypes, glob, hashlib, json, mmap, os, random, re, select, shutil, signal, socket, sqlite3, ssl, struct, subprocess, sys
 import threading, time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -80,7 +80,19 @@ class Servers:
     def __init__(self):
         self.maildrop, self.sink = Maildrop(), Sink()
         self.active, self.cond = 0, threading.Condition()
-        self.pop3, self.smtp = self.listen(self.talk_pop3), self.listen(self.talk_smtp)
+        self.pop3, self.smtp, self.pop3s = self.listen(self.talk_pop3), self.listen(self.talk_smtp), 0
+
+    def offer_tls(self, d):
+        """POP3 by TLS as well, with a certificate made in d: for t4, in which OpenSSL is to be short of memory too."""
+        made = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                               "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", d + "/key.pem", "-out", d + "/cert.pem"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=60)
+        if made.returncode:
+            raise Violation("openssl: " + made.stdout.decode("utf-8", "replace"))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(d + "/cert.pem", d + "/key.pem")
+        self.certificate = open(d + "/cert.pem").read()
+        self.pop3s = self.listen(lambda c: self.talk_pop3(context.wrap_socket(c, server_side=True)))
 
     def listen(self, talk):
         s = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -204,7 +216,7 @@ HEAD = struct.Struct("<IIIIQQQII")              # roles action error victim call
 ANSWER = struct.Struct("<QIiiIIIq24QQ")         # hits fired pid[2] fired_role fired_call frames_n fired_ns frames base
 COUNTS = struct.Struct("<128I")
 EVENT = struct.Struct("<BBhii")
-EVENTS = 16384
+EVENTS, SITES = 16384, 1 << 18
 
 
 class Plan:
@@ -235,7 +247,7 @@ COUNT = "any:open:1:count"
 
 class Shim:
     def __init__(self, path):
-        self.path, self.size = path, HEAD.size + ANSWER.size + COUNTS.size + 8 + EVENT.size * EVENTS
+        self.path, self.size = path, HEAD.size + ANSWER.size + COUNTS.size + 8 + EVENT.size * EVENTS + 2 * 4 * SITES
         with open(path, "wb") as f:
             f.truncate(self.size)
         with open(path, "r+b") as f:
@@ -260,6 +272,11 @@ class Shim:
         return [(ROLES[r], CALLS[c], err, tid, fd) for r, c, err, tid, fd in
                 (EVENT.unpack_from(self.map, at + 8 + i * EVENT.size) for i in range(n))]
 
+    def sites(self):
+        """(role, who asked) of each allocation that was counted, in order"""
+        at = HEAD.size + ANSWER.size + COUNTS.size + 8 + EVENT.size * EVENTS
+        return {r: struct.unpack_from("<%dI" % min(self.counts.get((r, "alloc"), 0), SITES), self.map, at + 4 * SITES * i) for i, r in enumerate(ROLES)}
+
     def where(self):
         """The functions of the program in which it fired, innermost first."""
         if not self.frames:
@@ -273,8 +290,8 @@ class Shim:
 # ---- one life ----
 
 SCRIPT = """
-mail.account {{ name = "work", host = "127.0.0.1", port = {pop3}, user = "anna", password = secret.file "pw", tls = false,
-               plaintext_password = true, leave_on_server = false }}
+mail.account {{ name = "work", host = "127.0.0.1", port = {pop3}, user = "anna", password = secret.file "pw", {tls},
+               leave_on_server = false }}
 mail.root "{root}"
 mail.smarthost {{ host = "127.0.0.1", port = {smtp}, tls = false, from = "anna@example.com" }}
 mail.on_message(function(m)
@@ -300,8 +317,8 @@ class Violation(Exception):
 
 class World:
     """A root, a state, a mailbox and a sink, all new; and runs in it, each of which is checked. archive: the mail lies in an mbox, which is only read."""
-    def __init__(self, servers, d, archive=False):
-        self.servers, self.d, self.archive = servers, d, archive
+    def __init__(self, servers, d, archive=False, tls=False):
+        self.servers, self.d, self.archive, self.tls = servers, d, archive, tls
         shutil.rmtree(d, ignore_errors=True)
         os.makedirs(d)
         os.chmod(d, 0o700)
@@ -309,6 +326,10 @@ class World:
         servers.quiet()
         self.drop, self.sink = servers.maildrop, servers.sink = Maildrop(), Sink()
         self.write("pw", "secret\n")
+        if tls and not servers.pop3s:
+            servers.offer_tls(d)
+        if tls:
+            self.write("ca.pem", servers.certificate)
         if archive:
             with open(d + "/mail.mbox", "wb") as f:
                 f.write(b"".join(b"From sender@example.net Mon Nov  2 10:00:00 2026\n" + quoted(n) for n in MAIL))
@@ -325,7 +346,8 @@ class World:
         self.trouble.append("run %d: %s" % (self.runs, what))
 
     def write_script(self):
-        self.write("s.lua", SCRIPT.format(pop3=self.servers.pop3, smtp=self.servers.smtp, root=self.root, commands=self.commands,
+        tls = "tls = true, ca_file = \"ca.pem\"" if self.tls else "tls = false, plaintext_password = true"
+        self.write("s.lua", SCRIPT.format(pop3=self.servers.pop3s if self.tls else self.servers.pop3, tls=tls, smtp=self.servers.smtp, root=self.root, commands=self.commands,
                                           broken=str(self.broken).lower(), folder=self.folder))
 
     # -- running --
@@ -489,6 +511,8 @@ class World:
         self.check_outward(now)
         if code == 0 and not self.args and (now["held"] or (self.drop.left and not self.archive and not self.told())):
             self.bad("exit code 0, though %d messages are held and %d are left on the server" % (len(now["held"]), len(self.drop.left)))
+        if self.tls and ("died of signal" in self.output or code < 0):
+            self.bad("a crash for want of memory: " + self.output[-300:])
         if "Sanitizer" in self.output or "runtime error" in self.output:
             self.bad("a sanitizer spoke: " + self.output[-3000:])
 

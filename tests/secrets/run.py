@@ -23,6 +23,7 @@ class Parrot:
     def __init__(self, needles, sasl=""):
         self.echo = " ".join(n.decode() for n in needles)
         self.odd, self.sasl, self.at, self.sessions, self.sockets = {}, sasl, lambda verb: None, 0, []
+        self.passwords = []      # as PASS gave them
         self.pop3, self.smtp = self.listen(self.talk_pop3), self.listen(self.talk_smtp)
 
     def listen(self, talk):
@@ -62,7 +63,8 @@ class Parrot:
         for _ in range(2 if mechanism == "LOGIN" else 1):
             f.write(go_on + b"\r\n")
             f.flush()
-            f.readline()
+            last = f.readline()
+        return last.decode("latin-1").strip()
 
     def talk_pop3(self, f):
         self.sessions += 1
@@ -70,10 +72,12 @@ class Parrot:
             return
         known = False
         for line in f:
-            verb, _, rest = line.decode("latin-1").strip().partition(" ")
+            verb, _, rest = line.decode("latin-1").rstrip("\r\n").partition(" ")
             if verb == "AUTH":
-                self.ask_sasl(f, rest, b"+ ")
+                rest = self.ask_sasl(f, rest, b"+ ")
                 verb = "PASS"
+            if verb == "PASS":
+                self.passwords.append(rest)
             known |= verb == "PASS"
             if known:
                 self.at(verb)
@@ -461,9 +465,40 @@ def T14_no_core_file():
     end(c, "core files: %s" % cores, code if not cores else -1, {0, 70, 75})
 
 
+def C02_sent_exactly_or_refused():
+    """By PASS and by PLAIN; a password of 4 KiB, too, is one."""
+    def one(value, sasl):
+        c = Case(sasl)
+        c.needles[:] = [b"\xff never \xfe"] if len(value) < 3 else [value.encode(), base64.b64encode(("\0walt\0" + value).encode())]
+        with open(c.write("pw", ""), "wb") as f:
+            f.write(value.encode())
+        code = c.run([], c.script('secret.file "pw"'))
+        refused = any(x in value for x in "\r\n\0") or len(value.encode()) > 4096
+        got = [base64.b64decode(p).split(b"\0")[2] if sasl else p.encode("latin-1") for p in c.server.passwords]
+        if got != ([] if refused else [value.encode()]):
+            c.found.add("%r came as %r" % (value[:40], [g[:40] for g in got]))
+        end(c, "password %r, %s" % (value[:40], sasl or "PASS"), code, {64, 78, 69, 77} if refused else {0}, ["secret from file"] if refused else [])
+    values = ["two words", " leading", "trailing ", "tab\tin", 'quo"te', "apo'strophe", "back\\slash", "$HOME`id`", "grün-日本", "p%s%n", "=", "x" * 4096, "x" * 4097,
+              "a\rb", "a\nb", "a\0b", "PASS x\r\nDELE 1"]
+    all_at_once(one, [(v, s) for v in values for s in ("", "PLAIN")])
+
+
+def T14_asked_again_after_a_restart():
+    """The worker dies over a message, and a new one logs in: from wherever the secret came, it comes once more, and lies nowhere else."""
+    def one(name):
+        c = Case()
+        dies = "test -e %s/once || { touch %s/once; read worker rest </proc/$PPID/task/$PPID/children; kill -9 $worker; sleep 1; }" % (c.d, c.d)
+        s = c.script(WAYS[name](c), more='m:pipe { "sh", "-c", "%s" }' % dies)
+        code = c.run(["--verbose"], s, memory=os.getuid() == 0 and name != "literal" and not SANITIZED)
+        if c.server.passwords != [c.canary] * 2:
+            c.found.add("%d logins, of which %d with the password" % (len(c.server.passwords), c.server.passwords.count(c.canary)))
+        end(c, "worker killed, %s" % name, code, {0, 75}, ["died of signal 9"])
+    all_at_once(one, [(n,) for n in WAYS if n != "prompt"])
+
+
 def main():
     global failed, skipped
-    tests = [v for k, v in globals().items() if re.match(r"(T14|C06)_", k)]
+    tests = [v for k, v in globals().items() if re.match(r"(T14|C02|C06)_", k)]
     if os.getuid() != 0:
         skipped += 1
         print("skipped: memory and /proc/PID/environ of the processes are closed to their own user (C08): only root can look")

@@ -267,7 +267,8 @@ TEST(linear)
         free(p);
 }
 
-TEST(out_of_memory)
+/* The n-th piece of memory, alone or with all after it. */
+static void out_of_memory(size_t many)
 {
         size_t n;
         struct str s = STR_NONE;
@@ -275,14 +276,21 @@ TEST(out_of_memory)
         for (n = 1; n < 30 && !s.p; n++) {
                 struct arena *one = arena_new(0);
 
-                mem_fail_at(n);
+                mem_fail_here(n, many);
                 s = filename_clean(STR("e\xcc\x81 x.txt"), NULL, one);
                 mem_fail_at(0);
                 if (s.p)
                         CHECK_STR(s, "\xc3\xa9 x.txt");
+                CHECK(arena_ran_out(one) == !s.p);
                 arena_free(one);
         }
         CHECK(s.p && n > 2);
+}
+
+TEST(T4_out_of_memory)
+{
+        out_of_memory(SIZE_MAX);
+        out_of_memory(1);
         arena_free(a);
         a = NULL;
 }

@@ -158,7 +158,7 @@ TEST(every_cut)
         }
 }
 
-TEST(out_of_memory)
+static void out_of_memory(size_t many)
 {
         size_t n;
         struct str s = STR_NONE;
@@ -167,7 +167,7 @@ TEST(out_of_memory)
                 struct arena *one = arena_new(0);
 
                 memset(&e, 0, sizeof e);
-                mem_fail_at(n);
+                mem_fail_here(n, many);
                 s = template_path(STR("a/{date:%Y}/{name}"), &source, one, &e);
                 mem_fail_at(0);
                 if (s.p)
@@ -177,6 +177,13 @@ TEST(out_of_memory)
                 arena_free(one);
         }
         CHECK(s.p && n > 2);
+}
+
+/* Also where only one piece lacks: the path is right, or there is none. */
+TEST(T4_out_of_memory)
+{
+        out_of_memory(SIZE_MAX);
+        out_of_memory(1);
         arena_free(a);
         a = NULL;
 }
