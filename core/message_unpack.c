@@ -227,6 +227,8 @@ struct opening {
         char *block;
         bool whole;             /* all that is in it could be had */
         bool full;              /* no more may be opened */
+        bool nested;            /* what it holds is compressed itself */
+        bool single, once;      /* tried again as one file; as one that is compressed itself */
 };
 
 static void flaw(struct opening *o, const char *defect)
@@ -317,7 +319,9 @@ static bool give_up(struct opening *o, const struct err *e)
         if (unpack_is_locked(o->u)) {
                 o->p->locked = true;
                 flaw(o, "archive.encrypted");
-        } else if (e->code == ERR_LIMIT)
+        } else if (e->code == ERR_LIMIT && unpack_is_nested(o->u))
+                o->nested = true;
+        else if (e->code == ERR_LIMIT)
                 o->full = true;
         else
                 flaw(o, "archive.broken");
@@ -345,9 +349,9 @@ static bool take_members(struct opening *o, struct err *e)
         return true;
 }
 
-static bool open_with(struct opening *o, struct input *in, enum unpack_kind kind, bool single, struct err *e)
+static bool open_with(struct opening *o, struct input *in, enum unpack_kind kind, struct err *e)
 {
-        struct unpack_input from = { .read = on_read, .single = single, .ctx = in };
+        struct unpack_input from = { .read = on_read, .single = o->single, .once = o->once, .ctx = in };
         bool ok, ends = true;
 
         if (!in->r) {
@@ -359,6 +363,9 @@ static bool open_with(struct opening *o, struct input *in, enum unpack_kind kind
         if (!ends)
                 flaw(o, "archive.broken");
         o->u = unpack_open(&from, kind, e);
+        o->nested = !o->u && e->code == ERR_LIMIT && !o->once;
+        if (o->nested)
+                return true;
         if (!o->u && e->code != ERR_NOMEM && !in->failed) {
                 flaw(o, "archive.broken");
                 return true;
@@ -371,6 +378,17 @@ static bool open_with(struct opening *o, struct input *in, enum unpack_kind kind
         return ok;
 }
 
+/* The library takes 512 zeros for a tar with nothing in it; it may be a file of zeros. And a file that is compressed in one that is
+ * compressed it would take for one: the inner is a file like any other, and opened in its turn. */
+static bool open_again(struct opening *o, struct input *in, enum unpack_kind kind, struct err *e)
+{
+        o->once = o->nested;
+        o->single = !o->nested;
+        o->nested = false;
+        reader_close(in->r);
+        return input_open(in, o->p, kind, e) && open_with(o, in, kind, e);
+}
+
 static bool open_archive(struct part *p, enum unpack_kind kind, struct err *e)
 {
         struct opening o = { .p = p, .whole = true, .block = mem_alloc(STEP) };
@@ -381,11 +399,9 @@ static bool open_archive(struct part *p, enum unpack_kind kind, struct err *e)
                 in->r = NULL;
         ok = ok && input_open(in, p, kind, e);
         p->packed = PACKED_PARTLY;
-        ok = ok && open_with(&o, in, kind, false, e);
-        if (ok && o.whole && !p->child && in->r) { /* the library takes 512 zeros for a tar with nothing in it; it may be a file of zeros */
-                reader_close(in->r);
-                ok = input_open(in, p, kind, e) && open_with(&o, in, kind, true, e);
-        }
+        ok = ok && open_with(&o, in, kind, e);
+        if (ok && o.whole && !p->child && in->r)
+                ok = open_again(&o, in, kind, e);
         if (ok && o.whole && p->child)
                 p->packed = PACKED_WHOLE;
         if (in)

@@ -169,8 +169,21 @@ static bool choose_filter(struct unpack *u)
                                  archive_read_support_format_zip(u->lib) == ARCHIVE_OK));
 }
 
+/* Here the first block is known to be good. */
+static bool choose_one_filter(struct unpack *u)
+{
+        static const int filters[] = {
+                [UNPACK_GZIP] = ARCHIVE_FILTER_GZIP, [UNPACK_XZ] = ARCHIVE_FILTER_XZ, [UNPACK_ZSTD] = ARCHIVE_FILTER_ZSTD,
+                [UNPACK_BZIP2] = ARCHIVE_FILTER_BZIP2,
+        };
+
+        return archive_read_append_filter(u->lib, filters[u->kind]) == ARCHIVE_OK && archive_read_support_format_raw(u->lib) == ARCHIVE_OK;
+}
+
 static bool choose_format(struct unpack *u)
 {
+        if (unpack_is_compressed(u->kind) && u->in.once)
+                return choose_one_filter(u);
         if (unpack_is_compressed(u->kind))
                 return choose_filter(u);
         if (u->kind == UNPACK_ZIP)
@@ -178,6 +191,11 @@ static bool choose_format(struct unpack *u)
         if (u->kind == UNPACK_7Z)
                 return archive_read_support_format_7zip(u->lib) == ARCHIVE_OK;
         return archive_read_support_format_tar(u->lib) == ARCHIVE_OK;
+}
+
+static bool nested(struct err *e)
+{
+        return err_set(e, ERR_LIMIT, "it is compressed more than once; unpack it first");
 }
 
 static bool start(struct unpack *u, struct err *e)
@@ -195,7 +213,9 @@ static bool start(struct unpack *u, struct err *e)
                 archive_read_set_seek_callback(u->lib, on_seek);
         }
         status = archive_read_open1(u->lib);
-        return went_well(u, status) || failed(u, ARCHIVE_FATAL, e);
+        if (went_well(u, status))
+                return true;
+        return unpack_is_nested(u) ? nested(e) : failed(u, ARCHIVE_FATAL, e);
 }
 
 struct unpack *unpack_open(const struct unpack_input *in, enum unpack_kind kind, struct err *e)
@@ -257,11 +277,10 @@ bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e)
                 return failed(u, ARCHIVE_FATAL, e);
         if (unpack_is_compressed(u->kind) && archive_filter_count(u->lib) < 2)
                 return failed(u, ARCHIVE_FATAL, e); /* too short to be decoded: taken for what it is */
-        if (archive_filter_count(u->lib) > 2) { /* the library itself counts as one; it would go 25 deep */
-                u->broken = true;
-                return err_set(e, ERR_LIMIT, "it is compressed more than once; unpack it first");
-        }
-        return true;
+        if (!unpack_is_nested(u))
+                return true;
+        u->broken = true;
+        return nested(e);
 }
 
 ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e)
@@ -285,6 +304,12 @@ bool unpack_broken(const struct unpack *u)
 bool unpack_input_failed(const struct unpack *u)
 {
         return u->failed.code != ERR_NONE;
+}
+
+/* The library itself counts as one; it would go 25 deep. */
+bool unpack_is_nested(const struct unpack *u)
+{
+        return archive_filter_count(u->lib) > 2;
 }
 
 bool unpack_is_locked(const struct unpack *u)

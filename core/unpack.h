@@ -27,6 +27,7 @@ struct unpack_input {
         void (*seek)(void *ctx, uint64_t to);
         uint64_t size; /* with seek */
         bool single;   /* what is compressed is one file, and not looked at as a tar or zip */
+        bool once;     /* the same, and may be compressed again; only for what has been found to be so (unpack_is_nested) */
         void *ctx;
 };
 
@@ -41,6 +42,7 @@ struct unpack_member {
         bool end;            /* there is none any more, and the rest says nothing */
 };
 
+/* ERR_LIMIT: compressed more than once. */
 struct unpack *unpack_open(const struct unpack_input *in, enum unpack_kind kind, struct err *e) MUST_CHECK;
 /* False when the archive can't be read on: ERR_IO (damaged), ERR_LIMIT (compressed more than once), ERR_NOMEM, or what reading the input
  * said. */
@@ -51,6 +53,8 @@ ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e) MUST_CHE
 bool unpack_broken(const struct unpack *u);
 /* It failed because reading the input failed: no fault of the archive. */
 bool unpack_input_failed(const struct unpack *u);
+/* It was the ERR_LIMIT of what is compressed more than once. */
+bool unpack_is_nested(const struct unpack *u);
 /* The list of members itself is encrypted. */
 bool unpack_is_locked(const struct unpack *u);
 void unpack_close(struct unpack *u); /* may be NULL */

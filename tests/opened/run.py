@@ -88,6 +88,20 @@ def single_files(c):
         same(got["open"][0]["size"], 20 if "empty" in name else 4, name)  # what holds nothing stays what it is
 
 
+def compressed_again(c):
+    """A file that is compressed inside one that is: a file a layer, each opened in its turn; what is broken is there as it came."""
+    inner = gzip.compress(FILES[2][1][:150000].hex().encode())
+    layers = [("a.txt.gz.gz", gzip.compress(gzip.compress(b"text")), ["a.txt"]), ("a.bz2.xz", lzma.compress(bz2.compress(b"text")), ["a"]),
+              ("a.tar.gz.xz", lzma.compress(tar_of(FILES[:2], "w:gz")), ["a.txt", "b.pdf"]), ("e.gz.gz", gzip.compress(gzip.compress(b"")), ["e.gz"])]
+    for name, data, want in layers:
+        got = c.look(mail((name, data)))
+        same((names(got["open"]), got["defects"]), (want, ""), name)
+    for name, data, want in [("inner cut", gzip.compress(inner[:-20]), ["a.gz"]), ("outer cut", gzip.compress(inner)[:-20], ["a.gz.gz"]),
+                             ("inner damaged, not at once", gzip.compress(inner[:100000] + b"\xff" * 400 + inner[100400:]), ["a.gz"])]:
+        got = c.look(mail(("a.gz.gz", data)))
+        same((names(got["open"]), got["defects"]), (want, "archive.broken"), name)
+
+
 def part_parts(c):
     data = mail(("f.zip", zip_of(FILES + [("in.zip", zip_of([("deep.txt", b"deep")]))])))
     out = c.run("""mail.on_message(function(m)
@@ -249,9 +263,10 @@ def M20_gzip_quine(c):
     data = b"end"
     for i in range(40):
         data = gzip.compress(data)
-        if i in (1, 5, 39):
+        if i in (1, 2, 3, 5, 39): # the innermost that is opened, which is the end or a gzip again
             got = c.look(mail(("q.gz", data)))
-            same((names(got["open"]), got["defects"]), (["q.gz"], "archive.broken" if i == 39 else "limit.opened"), "gzip in gzip, %d" % i)
+            same([(p["path"], p["name"], p["size"] == 3) for p in got["open"]], [("2" + ".1" * min(i + 1, 3), "q", i < 3)], "gzip in gzip, %d" % i)
+            same(got["defects"], "" if i < 3 else "limit.opened", "gzip in gzip, %d" % i)
 
 
 def M20_a_million_members(c):
@@ -434,7 +449,7 @@ def large_members_need_little_memory(c):
 from signed import TESTS as SIGNED  # noqa: E402
 
 TESTS = [every_format, seven_zip, single_files, part_parts, saved, extract_unpack, forwarded, office_documents_stay, lumber, encrypted, M20_zip_bomb,
-         M20_bomb_costs_little, zeros_are_no_empty_tar, M20_bombs_in_a_zip, M20_overlapping, M20_gzip_quine, M20_a_million_members, M20_names, M20_colliding_names, M20_links,
+         M20_bomb_costs_little, zeros_are_no_empty_tar, compressed_again, M20_bombs_in_a_zip, M20_overlapping, M20_gzip_quine, M20_a_million_members, M20_names, M20_colliding_names, M20_links,
          M20_wrong_sizes, M20_truncated, M20_name_encodings, M20_content_encoding, M20_not_what_it_says, M20_other_formats_stay, M20_memory_demanded,
          M19_zip_in_uuencode, M18_wrapper_counts_as_depth, budget_is_set, large_members_need_little_memory] + SIGNED
 
