@@ -96,8 +96,7 @@ def compressed_again(c):
     for name, data, want in layers:
         got = c.look(mail((name, data)))
         same((names(got["open"]), got["defects"]), (want, ""), name)
-    for name, data, want in [("inner cut", gzip.compress(inner[:-20]), ["a.gz"]), ("outer cut", gzip.compress(inner)[:-20], ["a.gz.gz"]),
-                             ("inner damaged, not at once", gzip.compress(inner[:100000] + b"\xff" * 400 + inner[100400:]), ["a.gz"])]:
+    for name, data, want in [("inner cut", gzip.compress(inner[:-20]), ["a.gz"]), ("outer cut", gzip.compress(inner)[:-20], ["a.gz.gz"])]:
         got = c.look(mail(("a.gz.gz", data)))
         same((names(got["open"]), got["defects"]), (want, "archive.broken"), name)
 
