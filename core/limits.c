@@ -19,6 +19,7 @@ const struct limits limits_default = {
         .opened_parts = 10000,
         .opened_bytes = MIB(1024),
         .opened_ratio = 100,
+        .opened_whole = MIB(32),
         .message = 0,
         .memory_message = MIB(1),
         .saves = 1000,

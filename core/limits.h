@@ -21,6 +21,7 @@ struct limits {
         unsigned opened_parts;    /* parts and members that all of them together may have: 10,000 */
         uint64_t opened_bytes;    /* bytes that all of them together may give: 1 GiB … */
         unsigned opened_ratio;    /* … and so many times the size of the message, once it is more than 1 MiB: 100 */
+        uint64_t opened_whole;    /* bytes of TNEF and S/MIME, which are looked at in one piece, in memory; larger ones are not opened: 32 MiB */
         uint64_t message;         /* a message larger than this is not fetched; 0: no limit */
         uint64_t memory_message;  /* a message larger than this lives in a file: 1 MiB */
         unsigned saves;           /* a message: 1,000 */

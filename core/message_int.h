@@ -11,7 +11,6 @@
 
 enum {
         BLOCK_BYTES = 256 * 1024,       /* read at once from a file: larger gains nothing */
-        WHOLE_MAX = 32 << 20,           /* a message's TNEF and S/MIME, which are looked at in one piece; larger ones are not opened */
         OPENED_FREE = 1 << 20,          /* opened bytes that the ratio does not count: honest small files go beyond any */
         ARENA_MAX = 256 << 20,          /* what all facts about one message may need; the limits keep honest mail far below */
         ARENA_EXPECTED = 4000,          /* what nine in ten need when a script lists them */

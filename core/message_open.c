@@ -8,6 +8,7 @@
 #include "core/mem.h"
 #include "core/smime.h"
 #include "core/tnef.h"
+#include "core/unpack.h"
 #include "core/uu.h"
 
 enum { STEP = 64 * 1024 };
@@ -107,7 +108,7 @@ bool budget_allows(const struct part *p)
 /* What may come in one piece. */
 static uint64_t whole_left(const struct message *m)
 {
-        uint64_t left = WHOLE_MAX - m->whole_bytes, budget = budget_bytes(m);
+        uint64_t left = m->lim.opened_whole > m->whole_bytes ? m->lim.opened_whole - m->whole_bytes : 0, budget = budget_bytes(m);
 
         return left < budget ? left : budget;
 }
@@ -203,6 +204,30 @@ static bool open_multipart(struct part *p, struct range in, struct err *e)
         return ok;
 }
 
+static bool open_content(struct part *p, struct buf *content, struct err *e)
+{
+        struct range in;
+
+        return keep_bytes(p->m, content, &in, e) && open_mime(p, in, e);
+}
+
+/* OpenSSL may have been built without zlib, and mostly is. */
+static bool open_compressed(struct part *p, struct str packed, struct err *e)
+{
+        uint64_t left = whole_left(p->m);
+        struct buf content;
+        bool good, ok;
+
+        buf_init(&content, left ? left : 1);
+        ok = unpack_zlib(packed, &content, &good) || content.over || err_nomem(e);
+        if (content.over || !good)
+                message_add_defect(p->m, content.over ? "limit.opened" : "smime.broken");
+        else
+                ok = ok && open_content(p, &content, e);
+        buf_free(&content);
+        return ok;
+}
+
 static bool open_smime(struct part *p, struct range in, struct err *e)
 {
         struct buf content = BUF_INIT;
@@ -215,8 +240,10 @@ static bool open_smime(struct part *p, struct range in, struct err *e)
         p->locked = ok && kind == SMIME_ENCRYPTED;
         if (ok && kind == SMIME_SIGNED) {
                 p->cms = in;
-                ok = keep_bytes(p->m, &content, &in, e) && open_mime(p, in, e);
+                ok = open_content(p, &content, e);
         }
+        if (ok && kind == SMIME_COMPRESSED)
+                ok = open_compressed(p, buf_str(&content), e);
         buf_free(&content);
         return ok;
 }

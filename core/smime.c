@@ -12,6 +12,9 @@ static enum smime_kind kind_of(CMS_ContentInfo *cms)
         case NID_pkcs7_signed:
                 content = CMS_get0_content(cms);
                 return content && *content ? SMIME_SIGNED : SMIME_OTHER;
+        case NID_id_smime_ct_compressedData:
+                content = CMS_get0_content(cms);
+                return content && *content ? SMIME_COMPRESSED : SMIME_BROKEN;
         case NID_pkcs7_enveloped:
         case NID_id_smime_ct_authEnvelopedData:
                 return SMIME_ENCRYPTED;
@@ -27,7 +30,7 @@ bool smime_open(struct str in, struct buf *out, enum smime_kind *kind)
         bool ok = true;
 
         *kind = cms ? kind_of(cms) : SMIME_BROKEN;
-        if (*kind == SMIME_SIGNED) {
+        if (*kind == SMIME_SIGNED || *kind == SMIME_COMPRESSED) {
                 const ASN1_OCTET_STRING *content = *CMS_get0_content(cms);
 
                 ok = buf_add(out, (const char *)ASN1_STRING_get0_data(content), (size_t)ASN1_STRING_length(content));

@@ -6,8 +6,7 @@
 
 #include <sys/types.h>
 
-#include "core/err.h"
-#include "core/str.h"
+#include "core/buf.h"
 
 enum unpack_kind {
         UNPACK_NONE, UNPACK_GZIP, UNPACK_XZ, UNPACK_ZSTD, UNPACK_BZIP2, UNPACK_ZIP, UNPACK_TAR, UNPACK_7Z,
@@ -58,5 +57,8 @@ bool unpack_is_nested(const struct unpack *u);
 /* The list of members itself is encrypted. */
 bool unpack_is_locked(const struct unpack *u);
 void unpack_close(struct unpack *u); /* may be NULL */
+
+/* Appends what zlib packed (RFC 1950) to out, its check sum looked at. *good: it is whole. False only when out is full or out of memory. */
+bool unpack_zlib(struct str in, struct buf *out, bool *good) MUST_CHECK;
 
 #endif

@@ -143,6 +143,7 @@ static const struct limit {
         { "opened_parts", offsetof(struct limits, opened_parts), LIMIT_COUNT },
         { "opened_bytes", offsetof(struct limits, opened_bytes), LIMIT_SIZE },
         { "opened_ratio", offsetof(struct limits, opened_ratio), LIMIT_COUNT },
+        { "opened_whole", offsetof(struct limits, opened_whole), LIMIT_SIZE },
         { "message", offsetof(struct limits, message), LIMIT_SIZE },
         { "memory_message", offsetof(struct limits, memory_message), LIMIT_SIZE },
         { "saves", offsetof(struct limits, saves), LIMIT_COUNT },
@@ -361,7 +362,8 @@ static const luaL_Reg declarations[] = {
          * option opened_depth: wrappers and archives in each other that are opened (3).
          * option opened_parts: parts and members in all that is opened of one message (10,000).
          * option opened_bytes: what all of them together may hold (1 GiB).
-         * option opened_ratio: as often the size of the message may they hold, beyond 1 MiB (100). Beyond one of these four nothing more is
+         * option opened_ratio: as often the size of the message may they hold, beyond 1 MiB (100).
+         * option opened_whole: bytes of winmail.dat and S/MIME, which are opened in memory (32 MiB). Beyond one of these five nothing more is
          * opened: what is not is a file as it was sent, and m.defects["limit.opened"] says so.
          * option message: a larger message is not fetched; 0 for no limit.
          * option memory_message: a larger message lives in a file (1 MiB).

@@ -438,6 +438,69 @@ def budget_is_set(c):
     same((names(got["open"]), got["defects"]), (["f.zip"], "limit.opened"), "depth")
 
 
+def der(tag, *parts):
+    body = b"".join(parts)
+    size = bytes([len(body)]) if len(body) < 128 else bytes([0x84]) + len(body).to_bytes(4, "big")
+    return bytes([tag]) + size + body
+
+
+def compressed_mime(entity, packed=None):
+    """RFC 3274, as application/pkcs7-mime; packed: what stands in place of what zlib makes."""
+    oid = lambda last: der(6, bytes.fromhex("2a864886f70d010910") + last)
+    data = der(0x30, der(6, bytes.fromhex("2a864886f70d010701")), der(0xa0, der(4, zlib.compress(entity, 9) if packed is None else packed)))
+    cms = der(0x30, oid(b"\x01\x09"), der(0xa0, der(0x30, der(2, b"\0"), der(0x30, oid(b"\x03\x08")), data)))
+    return mail(("smime.p7m", cms, "application/pkcs7-mime"))
+
+
+def smime_compressed(c):
+    """A wrapper like signed data: what is in it is there; what is damaged, or too much, stays as it came and says so."""
+    inner = mail(("inner.pdf", b"%PDF-1.4 " + FILES[2][1][:5000]))
+    got = c.look(compressed_mime(inner))
+    same((names(got["plain"]), got["defects"]), (["inner.pdf"], ""), "opened")
+    same(names(c.look(compressed_mime(compressed_mime(inner)))["plain"]), ["inner.pdf"], "twice")
+    got = c.look(compressed_mime(b"Content-Type: text/plain; name=e.txt\nContent-Disposition: attachment\n\n"))
+    same((names(got["plain"]), got["plain"][0]["size"]), (["e.txt"], 0), "with nothing in it")
+    for what, packed in [("cut", zlib.compress(inner)[:-9]), ("another sum", zlib.compress(inner)[:-1] + b"?"), ("no zlib", b"hello"), ("nothing", b"")]:
+        got = c.look(compressed_mime(inner, packed))
+        same((names(got["plain"]), got["defects"]), (["smime.p7m"], "smime.broken"), what)
+    bomb = zlib.compress(b"Content-Type: application/x; name=big\n\n" + b"x" * (256 << 20), 9)
+    got = c.look(compressed_mime(b"", bomb))
+    same((names(got["plain"]), got["defects"]), (["smime.p7m"], "limit.opened"), "a bomb")
+    costs(c, 3, 48 << 10)
+
+
+def M20_each_limit_is_a_defect(c):
+    """One of mail.limits after the other breached: a file as it was sent, limit.opened, and no error."""
+    signed = compressed_mime(mail(("inner.pdf", b"%PDF-1.4 " + FILES[2][1][:300000])))
+    zipped = mail(("f.zip", zip_of(FILES + [("z", b"0" * (3 << 20))])))
+    uu = mail(body="text\n" + uuencoded("a.txt", b"abc") + uuencoded("b.txt", b"abc"))
+    whole = b"From: a@b.example\nDate: Tue, 1 Oct 2024 10:00:00 +0000\nContent-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n" + binascii.b2a_base64(mail(("a.txt", b"a")))
+    for data, limit, stays in [(signed, 'opened_whole = "100 kB"', "smime.p7m"), (signed, 'opened_bytes = "100 kB"', "smime.p7m"),
+                               (signed, "opened_depth = 0", "smime.p7m"), (signed, "opened_parts = 0", "smime.p7m"), (zipped, 'opened_bytes = "1 MB"', "f.zip"),
+                               (zipped, "opened_ratio = 1", "f.zip"), (zipped, "opened_parts = 2", "f.zip"), (zipped, "opened_depth = 0", "f.zip"),
+                               (uu, "opened_parts = 1", "a.txt"), (uu, "opened_depth = 0", None), (whole, 'opened_bytes = "10 B"', None),
+                               (whole, "opened_depth = 0", None), (whole, "opened_parts = 0", None)]:
+        got = c.look(data, "mail.limits { %s }\n" % limit)
+        same(got["defects"], "limit.opened", limit)
+        if stays:
+            has(str(names(got["open"])), stays)
+    same(names(c.look(signed)["open"]), ["inner.pdf"], "within the limits")
+
+
+def what_is_opened_in_memory(c):
+    """All of a message's S/MIME together, also when what was opened first has gone beyond the limit with its content."""
+    one = lambda n: (("%d.p7m" % n), signed_data(b"Content-Type: application/x; name=%d.bin\n\n" % n + os.urandom(600000)), "application/pkcs7-mime")
+    got = c.look(mail(one(1), one(2), one(3)), 'mail.limits { opened_whole = "1 MB" }\n')
+    same((names(got["plain"]), got["defects"]), (["1.bin", "2.p7m", "3.p7m"], "limit.opened"), "the first")
+
+
+def signed_data(entity):
+    """SignedData with no signers."""
+    oid = lambda last: der(6, bytes.fromhex("2a864886f70d0107") + last)
+    content = der(0x30, oid(b"\x01"), der(0xa0, der(4, entity)))
+    return der(0x30, oid(b"\x02"), der(0xa0, der(0x30, der(2, b"\1"), der(0x31), content, der(0x31))))
+
+
 def large_members_need_little_memory(c):
     data = mail(("l.zip", zip_of([("a.bin", os.urandom(1 << 20) * 48)])))
     got = c.look(data)
@@ -448,7 +511,7 @@ def large_members_need_little_memory(c):
 from signed import TESTS as SIGNED  # noqa: E402
 
 TESTS = [every_format, seven_zip, single_files, part_parts, saved, extract_unpack, forwarded, office_documents_stay, lumber, encrypted, M20_zip_bomb,
-         M20_bomb_costs_little, zeros_are_no_empty_tar, compressed_again, M20_bombs_in_a_zip, M20_overlapping, M20_gzip_quine, M20_a_million_members, M20_names, M20_colliding_names, M20_links,
+         M20_bomb_costs_little, zeros_are_no_empty_tar, smime_compressed, M20_each_limit_is_a_defect, what_is_opened_in_memory, compressed_again, M20_bombs_in_a_zip, M20_overlapping, M20_gzip_quine, M20_a_million_members, M20_names, M20_colliding_names, M20_links,
          M20_wrong_sizes, M20_truncated, M20_name_encodings, M20_content_encoding, M20_not_what_it_says, M20_other_formats_stay, M20_memory_demanded,
          M19_zip_in_uuencode, M18_wrapper_counts_as_depth, budget_is_set, large_members_need_little_memory] + SIGNED
 

@@ -178,4 +178,51 @@ TEST(kinds)
         CHECK(unpack_kind_of(STR("")) == UNPACK_NONE);
 }
 
+/* The text by Python's zlib; nothing; 200,000 times x. */
+static const char packed_text[] = "\170\332\113\124\050\316\115\314\311\121\050\111\255\050\321\121\110\304\311\003\000\034\227\016\026";
+static const char packed_nothing[] = "\170\234\003\000\000\000\000\001";
+static const char packed_much[] = "\170\332\355\301\061\001\000\000\000\302\240\332\213\157\006\177\240\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\200\327\000\305\221\113\163";
+#define OF(array) str_make(array, sizeof array - 1)
+
+static bool good_zlib(struct str in, struct buf *out)
+{
+        bool good;
+
+        buf_clear(out);
+        CHECK(unpack_zlib(in, out, &good));
+        return good;
+}
+
+TEST(zlib)
+{
+        struct buf out = BUF_INIT;
+        bool good;
+
+        CHECK(good_zlib(OF(packed_text), &out));
+        CHECK_STR(buf_str(&out), "a small text, a small text, a small text");
+        for (size_t n = 0; n < sizeof packed_text - 1; n++)
+                CHECK(!good_zlib(str_first(OF(packed_text), n), &out));
+        for (size_t i = 0; i < sizeof packed_text - 1; i++) {
+                char copy[sizeof packed_text];
+
+                memcpy(copy, packed_text, sizeof copy);
+                copy[i] ^= 4;
+                CHECK(!good_zlib(str_make(copy, sizeof copy - 1), &out) || str_eq(buf_str(&out), STR("a small text, a small text, a small text")));
+        }
+        CHECK(good_zlib(OF(packed_nothing), &out) && out.n == 0);
+        CHECK(good_zlib(OF(packed_much), &out) && out.n == 200000 && out.p[199999] == 'x');
+        CHECK(!good_zlib(STR("no such thing"), &out) && !good_zlib(STR("\x78\xbb" "12345"), &out));
+        buf_free(&out);
+        buf_init(&out, 200000); /* exactly */
+        CHECK(unpack_zlib(OF(packed_much), &out, &good) && good);
+        buf_free(&out);
+        buf_init(&out, 199999);
+        CHECK(!unpack_zlib(OF(packed_much), &out, &good) && out.over && !good);
+        buf_free(&out);
+        buf_add_str(&out, STR("before "));
+        CHECK(unpack_zlib(OF(packed_text), &out, &good) && good);
+        CHECK_STR(buf_str(&out), "before a small text, a small text, a small text");
+        buf_free(&out);
+}
+
 TEST_MAIN
