@@ -278,6 +278,23 @@ static bool keep_block(struct message *m, struct str *block, struct arena *a)
         return block->p != NULL;
 }
 
+static bool is_half_of_apple_double(const struct part *p)
+{
+        return p->parent && p->parent->mime && str_eq(p->parent->mime->type, STR("multipart/appledouble"));
+}
+
+/* RFC 1740 5: the file of a Macintosh goes in two parts, and its name may stand at the other, or at both together. */
+static void borrow_name(struct part *p)
+{
+        struct part *first = p->parent->child;
+
+        if (first == p || !str_eq(first->mime->type, STR("application/applefile")))
+                return;
+        p->name = part_name(first);
+        if (!p->name.p)
+                p->name = part_name(p->parent);
+}
+
 /* In an arena of its own, like the structure's: only what is kept is copied. */
 static void need_facts(struct part *p)
 {
@@ -292,6 +309,8 @@ static void need_facts(struct part *p)
         if (!a || (message_block(p->m, p->header, &block) && !(keep_block(p->m, &block, a) && read_facts(p, block, a))))
                 message_nomem(p->m);
         arena_free(a);
+        if (!p->name.p && is_half_of_apple_double(p))
+                borrow_name(p);
 }
 
 /* The whole message has the charset, disposition and so on of nothing: they belong to its outermost part. */

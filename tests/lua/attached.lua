@@ -53,6 +53,10 @@ case("html alternative that holds the files",
   multipart("alternative", plain, mixed(html, pdf("; name=a.pdf" .. inline), html)), "text/plain no: alternative", HTML, "application/pdf yes: named", HTML)
 case("AppleDouble", mixed(plain, multipart("appledouble", part "Content-Type: application/applefile; name=a.doc",
   part "Content-Type: application/msword; name=a.doc")), TEXT, "application/applefile no: resource fork", "application/msword yes: named")
+case("AppleDouble with its name at the other half", mixed(plain, multipart("appledouble", part "Content-Type: application/applefile; name=a.doc",
+  part "Content-Type: application/msword")), TEXT, "application/applefile no: resource fork", "application/msword yes: named")
+case("AppleDouble without a name", mixed(plain, multipart("appledouble", part "Content-Type: application/applefile",
+  part "Content-Type: application/msword")), TEXT, "application/applefile no: resource fork", "application/msword yes: not text")
 
 -- Logos in signatures
 case("logo shown, sent as an attachment", multipart("related", shows "l@x", image("png", "logo.png", attachment .. "; filename=logo.png" .. id "l@x")), HTML,
