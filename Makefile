@@ -123,6 +123,7 @@ check-all: setup-test
 	@python3 tests/cost/run.py --large
 	@python3 tests/differ/run.py --count 5000 --mail
 	@python3 tests/crash/power.py
+	@python3 tests/memcheck/run.py --all
 	@$(MAKE) --no-print-directory wire
 
 # mailmill killed at every system call, and every system call failed: tests/crash/run.py

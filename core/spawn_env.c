@@ -57,9 +57,9 @@ static bool copy_to_locked(size_t *count, struct err *e)
 
 bool spawn_hide_environment(struct err *e)
 {
-        static char **texts; /* of our own block, whatever setenv puts in their places */
+        /* the block that was ours, and its texts: setenv makes another and puts others in their places */
+        static char **own __attribute__((used)), **texts __attribute__((used));
         size_t count = 0, kept = 0;
-        char **own;
 
         if (hidden)
                 return true;

@@ -37,7 +37,7 @@ def steps():
                                                               if os.path.exists(TOP + "/tests/unit/test_%s.c" % u)])]
     yield "threads", [lambda: [[p] for p in programs("build-tsan", "unit", TSAN_UNITS)]]
     yield "wire", [[TOP + "/build-asan/wire/cuts", "--sample", "400"]]
-    for name in ("lua", "scripts", "archives", "lessons", "mail", "opened", "fuzz", "cost", "differ", "bounds", "secrets", "tls", "machine", "crash", "e2e"):
+    for name in ("lua", "scripts", "archives", "lessons", "mail", "opened", "fuzz", "cost", "differ", "bounds", "secrets", "tls", "machine", "crash", "e2e", "memcheck"):
         path = os.path.join(TOP, "tests", name, "run.py")
         if os.path.exists(path):
             yield name + "-run", [["python3", path]]
