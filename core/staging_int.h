@@ -50,7 +50,10 @@ struct staging {
         pthread_mutex_t sync_lock; /* one batch at a time is made durable */
         bool failed;               /* a sync has failed: nothing may be trusted any more */
         struct pool *pool;
-        unsigned no_syncfs;        /* batches for which syncfs is not tried again: it was slow */
+        struct sync_cost {
+                int64_t whole_us, each_us; /* what syncfs took of late, and a descriptor synced by threads; 0: not known */
+                unsigned rest;             /* groups for which syncfs is not tried again, for it was the slower one */
+        } files, dirs;
 };
 
 /* ---- root.c */

@@ -14,9 +14,9 @@
 
 enum {
         SYNCFS_FROM = 33,      /* files of one file system; fewer are synced one by one */
-        SYNCFS_FREE_MS = 30,   /* slower than this and than FILE_US a file: others write to that disk too */
-        FILE_US = 600,         /* what a file costs alone */
-        SYNCFS_REST = 20,      /* batches without syncfs before it is tried again */
+        SYNCFS_FREE_US = 30000,/* slower than this and than its files: others write to that disk too */
+        FILE_US = 400,         /* what a file costs by threads, until it has been measured */
+        SYNCFS_REST = 20,      /* groups without syncfs before it is tried again */
         THREADS = 8, THREADS_FROM = 4,
         NUMBERS_MAX = 100000,
 };
@@ -99,21 +99,41 @@ static bool sync_fds(struct staging *s, const int *fds, size_t n, bool (*sync)(i
 static bool data_sync(int fd, struct err *e) { return sys_fdatasync(fd, e); }
 static bool full_sync(int fd, struct err *e) { return sys_fsync(fd, e); }
 
-/* True in *done when the whole file system was synced instead. */
-static bool whole_sync(struct staging *s, int fd, size_t n, bool *done, struct err *e)
+/* Is it cheaper to sync the whole file system than n of its files? By what each took of late; on a busy disk both are slow, and syncfs waits
+ * for what others write as well. */
+static bool whole_is_cheaper(struct sync_cost *c, size_t n)
 {
-        int64_t begun = sys_mono_ms(), took;
+        int64_t each = c->each_us ? c->each_us : FILE_US;
 
-        *done = false;
-        if (n < SYNCFS_FROM || (s->no_syncfs && s->no_syncfs--))
-                return true;
-        if (!sys_syncfs(fd, e))
+        if (n < SYNCFS_FROM)
                 return false;
-        took = sys_mono_ms() - begun;
-        if (took > SYNCFS_FREE_MS && took > (int64_t)n * FILE_US / 1000)
-                s->no_syncfs = SYNCFS_REST;
-        *done = true;
-        return true;
+        if (c->whole_us <= SYNCFS_FREE_US || c->whole_us <= (int64_t)n * each)
+                return true;
+        if (c->rest == 0)
+                c->rest = SYNCFS_REST;
+        return --c->rest == 0;
+}
+
+static void learn(int64_t *us, int64_t took)
+{
+        *us = *us ? (*us + took) / 2 : took;
+}
+
+/* *whole: they were synced with all that is on their file system. */
+static bool sync_group(struct staging *s, const int *fds, size_t n, bool dirs, bool *whole, struct err *e)
+{
+        struct sync_cost *c = dirs ? &s->dirs : &s->files;
+        int64_t begun = sys_mono_ms(), took;
+        bool ok;
+
+        *whole = whole_is_cheaper(c, n);
+        ok = *whole ? sys_syncfs(fds[0], e) : sync_fds(s, fds, n, dirs ? full_sync : data_sync, e);
+        took = (sys_mono_ms() - begun) * 1000;
+        if (*whole)
+                learn(&c->whole_us, took);
+        else if (n >= SYNCFS_FROM)
+                learn(&c->each_us, took / (int64_t)n + 1);
+        return ok;
 }
 
 /* ---- descriptors, by file system ------------------------------------------------------------------------------- */
@@ -131,16 +151,32 @@ static int by_dev(const void *x, const void *y)
         return (a->dev > b->dev) - (a->dev < b->dev);
 }
 
-static bool sync_items(struct staging *s, struct item *items, size_t n, bool (*sync)(int, struct err *), struct err *e)
+/* File systems that were synced as a whole. */
+struct wholes {
+        uint64_t dev[8];
+        size_t n;
+};
+
+static bool is_whole(const struct wholes *w, uint64_t dev)
+{
+        for (size_t i = 0; i < w->n; i++)
+                if (w->dev[i] == dev)
+                        return true;
+        return false;
+}
+
+static bool sync_items(struct staging *s, struct item *items, size_t n, bool dirs, struct wholes *w, struct err *e)
 {
         int *fds = mem_array(n + 1, sizeof *fds);
-        bool ok = fds ? true : err_nomem(e), done;
+        bool ok = fds ? true : err_nomem(e), whole;
 
         qsort(items, n, sizeof *items, by_dev);
         for (size_t i = 0, j; ok && i < n; i = j) {
                 for (j = i; j < n && items[j].dev == items[i].dev; j++)
                         fds[j - i] = items[j].fd;
-                ok = whole_sync(s, fds[0], j - i, &done, e) && (done || sync_fds(s, fds, j - i, sync, e));
+                ok = sync_group(s, fds, j - i, dirs, &whole, e);
+                if (ok && whole && w->n < sizeof w->dev / sizeof *w->dev)
+                        w->dev[w->n++] = items[i].dev;
         }
         mem_free(fds);
         return ok;
@@ -196,6 +232,7 @@ bool staging_sync_dirs(struct staging *s, struct map *paths, struct err *e)
 {
         size_t n = map_count(paths);
         struct collecting c = { mem_array(n + 1, sizeof(struct item)), 0, true, e, places_fd_max() };
+        struct wholes w = { .n = 0 };
         bool ok;
 
         if (!c.items)
@@ -203,7 +240,7 @@ bool staging_sync_dirs(struct staging *s, struct map *paths, struct err *e)
         map_each(paths, collect_dir, &c);
         ok = c.ok;
         if (s)
-                ok = ok && sync_items(s, c.items, c.n, full_sync, e);
+                ok = ok && sync_items(s, c.items, c.n, true, &w, e);
         for (size_t i = 0; !s && ok && i < c.n; i++)
                 ok = sys_fsync(c.items[i].fd, e);
         close_items(c.items, c.n);
@@ -262,25 +299,26 @@ static bool collect_files(struct staged *const *o, size_t n, const int *fds, siz
         return true;
 }
 
-static bool sync_files(struct staging *s, struct staged *const *o, size_t n, const int *fds, size_t m, struct err *e)
+static bool sync_files(struct staging *s, struct staged *const *o, size_t n, const int *fds, size_t m, struct wholes *w, struct err *e)
 {
         struct collecting c = { mem_array(n + m + 1, sizeof(struct item)), 0, true, e, s->fd_max };
         bool ok;
 
         if (!c.items)
                 return err_nomem(e);
-        ok = collect_files(o, n, fds, m, &c) && sync_items(s, c.items, c.n, data_sync, e);
+        ok = collect_files(o, n, fds, m, &c) && sync_items(s, c.items, c.n, false, w, e);
         close_items(c.items, c.n);
         return ok;
 }
 
-static bool sync_staged_dirs(struct staging *s, struct staged *const *o, size_t n, struct err *e)
+/* What was synced as a whole just now has its directories with it: every name stood before. */
+static bool sync_staged_dirs(struct staging *s, struct staged *const *o, size_t n, const struct wholes *w, struct err *e)
 {
         struct map *paths = map_new();
         bool ok = paths ? true : err_nomem(e);
 
         for (size_t i = 0; ok && i < n; i++)
-                ok = o[i]->synced || add_dir(paths, o[i]->dir_path, o[i]->dir, e);
+                ok = o[i]->synced || is_whole(w, o[i]->dev) || add_dir(paths, o[i]->dir_path, o[i]->dir, e);
         ok = ok && staging_sync_dirs(s, paths, e);
         map_free(paths, NULL);
         return ok;
@@ -288,13 +326,14 @@ static bool sync_staged_dirs(struct staging *s, struct staged *const *o, size_t 
 
 bool staging_sync(struct staging *s, struct staged *const *o, size_t n, const int *fds, size_t m, struct err *e)
 {
+        struct wholes w = { .n = 0 };
         bool ok;
 
         pthread_mutex_lock(&s->sync_lock);
         if (s->failed)
                 ok = err_set(e, ERR_IO, "an earlier sync to disk failed: nothing can be trusted to be written");
         else
-                ok = sync_files(s, o, n, fds, m, e) && sync_staged_dirs(s, o, n, e) && places_sync(s, e) &&
+                ok = sync_files(s, o, n, fds, m, &w, e) && sync_staged_dirs(s, o, n, &w, e) && places_sync(s, e) &&
                      (!atomic_exchange(&s->spool_dirty, false) || sys_fsync(s->spool, e));
         s->failed = !ok;
         pthread_mutex_unlock(&s->sync_lock);

@@ -10,6 +10,7 @@
 #include "core/outbox.h"
 #include "core/supervise.h"
 #include "lua/cli.h"
+#include "lua/deadline.h"
 #include "lua/report.h"
 
 struct running {
@@ -196,6 +197,8 @@ static int worker(void *ctx)
                         log_warn("the script begins afresh: its global variables are as at the start");
                 code = with_script(&r);
         }
+        code = end_output(code); /* before the finalizers: one that does not end takes none of it away */
+        deadline_last(code);
         engine_free(r.engine);
         code = end_output(code);
         report_free(r.report);

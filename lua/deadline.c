@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@ static struct {
         volatile sig_atomic_t ticks;
         volatile sig_atomic_t passed;
         unsigned closing;             /* coroutines that are being closed: nothing resumed them, so nothing in them can yield */
+        volatile sig_atomic_t last;   /* deadline_last's code, or 0 */
         double seconds;
         char where[80];               /* "rules.lua:7: ", of the instruction that was stopped */
         pid_t thread;
@@ -60,6 +62,16 @@ static void trip(lua_State *L, lua_Debug *ar)
                 lua_sethook(L, NULL, 0, 0);
 }
 
+/* Nothing is in hand, and the state is closed: no death that somebody would have to count. */
+_Noreturn static void end_program(void)
+{
+        static const char said[] = "mailmill: error: everything was done, but a finalizer of the script used twice its CPU limit as the script ended\n";
+
+        if (write(STDERR_FILENO, said, sizeof said - 1) < 0)
+                _exit(EX_IOERR);
+        _exit(deadline.last);
+}
+
 /* In the signal handler. lua_sethook is made to be called from there. */
 static void tick(int sig)
 {
@@ -70,6 +82,8 @@ static void tick(int sig)
                 return;
         deadline.passed = 1;
         lua_sethook(L, trip, LUA_MASKCOUNT, 1);
+        if (deadline.ticks > TICKS_DEAF && deadline.last)
+                end_program();
         if (deadline.ticks > TICKS_DEAF)
                 hand_die("the worker was ended, the script used twice its CPU limit inside one call (a pattern, a finalizer)");
 }
@@ -120,6 +134,11 @@ bool deadline_begin(lua_State *L, double seconds, unsigned ticks, struct err *e)
         deadline.where[0] = '\0';
         deadline.running = L;
         return true;
+}
+
+void deadline_last(int code)
+{
+        deadline.last = code ? code : err_exit_code(ERR_SCRIPT);
 }
 
 bool deadline_running(void)

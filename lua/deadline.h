@@ -11,6 +11,8 @@
 
 /* Lua code runs on L from now on, for at most `seconds` of this thread's CPU; ticks: what it had used before (0 at first). */
 bool deadline_begin(lua_State *L, double seconds, unsigned ticks, struct err *e) MUST_CHECK;
+/* All is done but the script's finalizers: one that does not end ends the program, with this code (or, for 0, a script error's) and a word. */
+void deadline_last(int code);
 unsigned deadline_end(void);          /* ticks used so far */
 void deadline_forget(void);           /* the same where the state is gone */
 bool deadline_passed(void);

@@ -143,13 +143,17 @@ def L01_other_commands():
 
 
 def L01_finalizer_at_the_end():
-    """A finalizer that loops when the state closes: everything was done, the program ends all the same."""
+    """A finalizer that loops when the state closes: everything was done and said, the program ends all the same, with its own code if it has one."""
     p = Place("L01 at the end", "mail.limits { cpu = %g }\nkept = setmetatable({}, { __gc = function() while true do end end })\n"
-              "mail.on_message(function(m) m:deliver 'A' end)\n" % BUDGET)
+              "mail.on_message(function(m) print(m.subject) if m.subject == 'none' then error 'no' end m:deliver 'A' end)\n" % BUDGET)
     r = p.run()
+    same((r.code, r.out.split()), (70, SUBJECTS), "a finalizer at the end: code and output")
     check(r.cpu <= 3 * BUDGET, "a finalizer at the end: %.2f s of CPU" % r.cpu)
     same(p.subjects(), sorted(SUBJECTS), "a finalizer at the end: delivered")
-    check(r.code != 0 and "CPU" in r.err, "a finalizer at the end: it is said: %d %s" % (r.code, r.err))
+    check("twice its CPU limit as the script ended" in r.err, "a finalizer at the end: it is said: %s" % r.err)
+    p.write("s.lua", open(p.d + "/s.lua").read().replace("'none' then", "'two' then"))
+    r = p.run("--from-start")
+    same((r.code, r.out.split()), (75, SUBJECTS), "a finalizer at the end, and a message held")
 
 
 def L02_errors():
