@@ -20,6 +20,7 @@
 #define FACE_MESSAGE "mailmill.message"
 #define FACE_PART "mailmill.part"
 #define FACE_LIST "mailmill.list"
+#define FACE_LIST_NAMED FACE_LIST ".named" /* its items are also keys */
 
 /* The box of a message: closed (plan NULL) once its handler is over, and then it answers "the message is closed". */
 struct face_message {

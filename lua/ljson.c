@@ -78,14 +78,18 @@ static void encode_value(lua_State *L, struct buf *out, int idx, int depth);
 static bool is_array(lua_State *L, int idx, lua_Integer *n)
 {
         lua_Integer keys = 0;
-        bool marked = false;
+        bool marked = false, named = false;
         *n = (lua_Integer)lua_rawlen(L, idx);
         if (lua_getmetatable(L, idx)) {
                 luaL_getmetatable(L, FACE_JSON_ARRAY);
                 luaL_getmetatable(L, FACE_LIST);
-                marked = lua_rawequal(L, -1, -3) || lua_rawequal(L, -2, -3);
-                lua_pop(L, 3);
+                luaL_getmetatable(L, FACE_LIST_NAMED);
+                named = lua_rawequal(L, -1, -4);
+                marked = lua_rawequal(L, -2, -4) || lua_rawequal(L, -3, -4);
+                lua_pop(L, 4);
         }
+        if (named) /* m.defects: the keys say no more than the items */
+                return true;
         for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
                 if (!lua_isinteger(L, -2) || lua_tointeger(L, -2) < 1 || lua_tointeger(L, -2) > *n) {
                         bool text = lua_type(L, -2) == LUA_TSTRING;

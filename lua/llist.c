@@ -191,11 +191,10 @@ void face_make_list(lua_State *L)
         luaL_setmetatable(L, FACE_LIST);
 }
 
-#define LIST_NAMED FACE_LIST ".named"
 
 void list_make_named(lua_State *L)
 {
-        luaL_setmetatable(L, LIST_NAMED);
+        luaL_setmetatable(L, FACE_LIST_NAMED);
 }
 
 static const luaL_Reg list_meta[] = {
@@ -230,7 +229,7 @@ static void set_meta(lua_State *L, const char *name, bool index)
 int luaopen_list(lua_State *L)
 {
         set_meta(L, FACE_LIST, true);
-        set_meta(L, LIST_NAMED, false);
+        set_meta(L, FACE_LIST_NAMED, false);
         lua_newtable(L);
         lua_newtable(L);
         lua_pushliteral(L, "k");

@@ -167,6 +167,7 @@ function T.M04_two_boundaries()
   local m = message "Content-Type: multipart/mixed; boundary=a; boundary=b\n\n--a\n\nfor a\n--a--\n--b\n\nfor b\n--b--\n"
   check("chosen", m:parts()[1].text, "for a")
   check("defect", m.defects["ambiguous.boundary"])
+  check("defects as JSON", json.encode { m.defects }, '[["' .. table.concat(m.defects, '","') .. '"]]')
   check("leaves", #m.alternative:parts(), 1)
   check("other", m.alternative:parts()[1].text, "for b")
   check("filter", #m.alternative:parts "image/*", 0)
