@@ -7,10 +7,22 @@
 #include "core/secret.h"
 #include "lua/declare.h"
 
+/* Where the call stands: in the script, or in a module beside it. */
+static struct str file_of_caller(lua_State *L)
+{
+        lua_Debug ar;
+
+        for (int level = 1; lua_getstack(L, level, &ar); level++)
+                if (lua_getinfo(L, "S", &ar) && ar.source[0] == '@')
+                        return str_of(ar.source + 1);
+        return engine_of(L)->script;
+}
+
 /* A password that stands in the script itself: only where nobody else can read it. */
 static struct secret *literal_password(lua_State *L, const char *what, struct str text)
 {
         struct engine *en = engine_of(L);
+        struct str file = file_of_caller(L);
         struct stat st;
         struct secret *s;
 
@@ -18,18 +30,18 @@ static struct secret *literal_password(lua_State *L, const char *what, struct st
                 state_complain(L, "%s: a password in the command line can be read by others: use secret.command, secret.env, secret.file …", what);
                 return NULL;
         }
-        if (stat(en->script.p, &st) != 0 || !S_ISREG(st.st_mode)) {
+        if (stat(file.p, &st) != 0 || !S_ISREG(st.st_mode)) {
                 state_complain(L, "%s: a password stands in the script, which is no regular file: use secret.command, secret.env, secret.file …", what);
                 return NULL;
         }
         if (st.st_uid != geteuid()) {
                 state_complain(L, "%s: a password stands in the script, which belongs to another user (%d): chown %d %.*s", what, (int)st.st_uid,
-                               (int)geteuid(), STR_FMT(en->script));
+                               (int)geteuid(), STR_FMT(file));
                 return NULL;
         }
         if ((st.st_mode & 077) != 0) {
                 state_complain(L, "%s: a password stands in the script, and others may read the script: use secret.command, secret.env, "
-                               "secret.file …, or chmod 600 %.*s", what, STR_FMT(en->script));
+                               "secret.file …, or chmod 600 %.*s", what, STR_FMT(file));
                 return NULL;
         }
         log_warn("%s%s: the password stands in the script; secret.command, secret.env or secret.file keep it out", en->where, what);

@@ -343,6 +343,16 @@ def loose(c):
     return 'secret.file "pw"'
 
 
+def in_module(c):
+    c.write("acc.lua", 'mail.account { name = "m", host = "127.0.0.1", port = 1, user = "u", password = "%s" }\n' % c.canary, 0o644)
+    return 'secret.env "NONE" }\nrequire "acc"\nmail.account { name = "z", host = "127.0.0.1", port = 1, user = "z", password = secret.env "NONE"'
+
+
+def in_init(c):
+    c.write(".config/mailmill/init.lua", 'mail.account { name = "m", host = "127.0.0.1", port = 1, user = "u", password = "%s" }\n' % c.canary, 0o644)
+    return 'secret.env "NONE"'
+
+
 GIVING = {   # how it goes wrong -> the expression, words of the error, mode of the script
     "file of mode 0644": (loose, ["mode 0644", "chmod 600 '{d}/pw'"], 0o600),
     "file that is a link": (linked, ["symbolic link", "chmod 600"], 0o600),
@@ -357,6 +367,8 @@ GIVING = {   # how it goes wrong -> the expression, words of the error, mode of 
     "variable of two lines": (lambda c: set_env(c, c.canary + "\n" + c.canary), ["line end"], 0o600),
     "variable too long": (lambda c: set_env(c, c.canary * 300), ["longer than"], 0o600),
     "script of mode 0644": (by_literal, ["chmod 600 {d}/s.lua"], 0o644),
+    "module of mode 0644": (in_module, ["others may read", "chmod 600", "acc.lua"], 0o600),
+    "init.lua of mode 0644": (in_init, ["others may read", "chmod 600 {d}/.config/mailmill/init.lua"], 0o600),
     "option misspelt": (lambda c: '"%s", pasword = "%s"' % (c.canary, c.canary), ["'pasword'", "'password'"], 0o600),
     "option of another type": (lambda c: '{ "%s" }' % c.canary, ["password is a table"], 0o600),
     "secret joined": (lambda c: set_env(c, c.canary) + ' .. "x"', ["can't be read, joined"], 0o600),
@@ -435,7 +447,7 @@ def C06_every_failure_of_an_smtp_server():
     all_at_once(one, [(m, x, l) for m in SMTP for x in ("", "LOGIN") for l in LOUD])
 
 
-def C06_every_failure_of_giving_it():
+def C01_C06_every_failure_of_giving_it():
     def one(how, level):
         make, words, mode = GIVING[how]
         c = Case()
@@ -498,7 +510,7 @@ def T14_asked_again_after_a_restart():
 
 def main():
     global failed, skipped
-    tests = [v for k, v in globals().items() if re.match(r"(T14|C02|C06)_", k)]
+    tests = [v for k, v in globals().items() if re.match(r"(T14|C\d\d)_", k)]
     if os.getuid() != 0:
         skipped += 1
         print("skipped: memory and /proc/PID/environ of the processes are closed to their own user (C08): only root can look")
