@@ -8,6 +8,10 @@
 #include "core/supervise.h"
 #include "core/sys.h"
 
+/* Messages of archives that were only looked at: there is nothing to sync for more of them together, and the memory of fewer is still in
+ * the processor's cache when the next ones get it. */
+enum { LOOKED_AT_MAX = 64 };
+
 static void batch_put(struct batch *b, struct job *j)
 {
         j->batch = b;
@@ -66,6 +70,7 @@ void job_stage(struct run *r, struct job *j)
         }
         batch_put(r->open, j);
         j->staged = nothing_to_stage(j);
+        r->open->writes |= !j->staged || j->item.plan->changes;
         if (j->staged)
                 return;
         r->open->unstaged++;
@@ -192,7 +197,7 @@ static bool batch_is_due(const struct run *r, const struct batch *b)
 {
         const struct limits *lim = &r->config.limits;
 
-        return b->closed || b->n >= lim->batch_messages || b->bytes >= lim->batch_bytes || b->bytes >= lim->queue / 2 ||
+        return b->closed || b->n >= (b->writes ? lim->batch_messages : LOOKED_AT_MAX) || b->bytes >= lim->batch_bytes || b->bytes >= lim->queue / 2 ||
                r->draining || r->ending || input_is_over(r) ||
                run_ms_left(r->last_input_ms, lim->batch_ms) == 0;
 }

@@ -51,6 +51,7 @@ struct batch {
         struct job *first, *last;
         size_t n, bytes, unstaged;
         bool closed;
+        bool writes;             /* something is to be staged, or stored */
         bool undone;             /* decided on what is undone: all of it is to be decided again */
         size_t committed;        /* set by the carrying thread */
         bool retry;
