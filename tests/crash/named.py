@@ -1,5 +1,5 @@
 """The windows in which a kill can fall, and what a bad disk can do, one test each; the names are those of the design (tests/README.md)."""
-import os, time, traceback
+import glob, os, re, shutil, subprocess, time, traceback
 
 import run
 import world
@@ -102,6 +102,48 @@ def archive_that_cannot_be_read_stops_there():
     for k in range(6, 18):
         r = run.point(["worker:pread:%d:fail:EIO" % k], True, True)
         check(r["fired"] and not r["trouble"], "pread %d: %s; again: %s" % (k, "; ".join(r["trouble"]), run.again_command(r)))
+
+
+GATHERED = """mail.on_message(function(m) log.warn("asked " .. m.subject) m:deliver "All" end)
+"""
+
+
+def worker_dies_while_it_gathers():
+    """A large message is parsed while it is read out of an archive, before any script hears of it. A worker that dies there is started again, reads it
+    without parsing, and holds it; the others are delivered, each once, and it as well when it is asked for."""
+    d = "%s/mailmill-gather-%d" % (run.SCRATCH, os.getpid())
+    os.makedirs(d)
+    try:
+        with open(d + "/s.lua", "w") as f:
+            f.write(GATHERED)
+        with open(d + "/in.mbox", "w") as f:
+            for subject, lines in (("one", 1), ("two", 50000), ("three", 1)):
+                f.write("From a@x Mon Nov 23 05:41:00 2026\nFrom: a@x\nSubject: %s\n\n%s\n" % (subject, "sixty bytes of text, so that some of them make a large message\n" * lines))
+        shim = world.Shim(d + "/shim")
+        env = dict(os.environ, LD_PRELOAD=world.shim_path(), MAILMILL_SHIM=shim.path)
+
+        def go(name, word, *args):
+            shim.arm(world.Plan(word))
+            r = subprocess.run([world.BINARY, *args, d + "/s.lua", d + "/in.mbox", "--state", d + "/state" + name, "--root", d + "/root" + name],
+                               env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+            shim.read()
+            return r.returncode, r.stdout.decode()
+
+        go("-count", world.COUNT)
+        fell = 0
+        for k in range(2, shim.counts["worker", "pread"] + 1, 2):
+            code, out = go(str(k), "worker:pread:%d:before" % k)
+            if not shim.fired or "starting again" not in out:
+                continue
+            fell += "message 2: the worker died of signal 9 (Killed) while reading it: held" in out
+            check(code == (75 if "held" in out else 0) and "asked two" not in out.partition("afresh")[2], "pread %d: exit code %d: %s" % (k, code, out))
+            if code:
+                code, out = go(str(k), world.COUNT, "--failed")
+            got = sorted(re.search(rb"Subject: (.*)", open(f, "rb").read()).group(1).decode() for f in glob.glob("%s/root%d/All/*/*" % (d, k)))
+            check(code == 0 and got == ["one", "three", "two"], "pread %d: exit code %d, delivered %s: %s" % (k, code, got, out))
+        check(fell > 0, "no kill fell while the message was gathered")
+    finally:
+        shutil.rmtree(d, ignore_errors=True)
 
 
 def lock_that_SQLite_does_not_get_back():
@@ -230,7 +272,7 @@ def L08_script_changed_after_a_crash():
 TESTS = [W4_fetched_and_not_yet_written, W5_staged_and_not_committed, W6_committed_and_not_yet_named, W7_settled_and_no_DELE_sent, W8_DELE_sent_and_no_QUIT,
          W9_answer_to_DELE_lost, W10_QUIT_sent_answer_lost, supervisor_dies_while_a_command_is_asked_for,
          at_most_once_and_the_run_dies,
-         lock_of_an_mbox_that_stays, archive_that_cannot_be_read_stops_there, lock_that_SQLite_does_not_get_back,
+         lock_of_an_mbox_that_stays, archive_that_cannot_be_read_stops_there, worker_dies_while_it_gathers, lock_that_SQLite_does_not_get_back,
          W17_disk_full, B08_archive_cut_off_and_resumed, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
          D04_done_and_reported_as_failed, L08_script_changed_after_a_crash]
 
