@@ -124,6 +124,8 @@ check-all: setup-test
 	@python3 tests/differ/run.py --count 5000 --mail
 	@python3 tests/crash/power.py
 	@python3 tests/memcheck/run.py --all
+	@python3 tests/run.py --thread
+	@python3 tests/run.py --address
 	@$(MAKE) --no-print-directory wire
 
 # mailmill killed at every system call, and every system call failed: tests/crash/run.py

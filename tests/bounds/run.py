@@ -41,7 +41,7 @@ class Ran:
         _, status, use = os.wait4(pid, 0)
         timer.cancel()
         self.code = os.waitstatus_to_exitcode(status)
-        self.cpu, self.rss = use.ru_utime + use.ru_stime, use.ru_maxrss << 10
+        self.cpu, self.rss = use.ru_utime + use.ru_stime, 0 if kit.SANITIZED else use.ru_maxrss << 10
         self.out, self.err = [(f.seek(0), f.read().decode("utf-8", "replace"))[1] for f in files]
         for f in files:
             f.close()

@@ -2,12 +2,12 @@
 """Hostile messages through the whole program: names of files, and what would be slow or large. usage: hostile.py [CASE ...]; ends with the count.
 
 Asserted are files, defects and peak memory; time only where a hundred times too much would be a hang."""
-import base64, os, shutil, stat, subprocess, sys, tempfile, traceback
+import base64, os, re, shutil, stat, subprocess, sys, tempfile, traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.path.abspath(os.environ.get("MAILMILL", TOP + "/build/mailmill"))
 PEAK_KIB = 32 * 1024            # resident, of supervisor and worker, whatever the message
-SANITIZED = b"__asan_init" in open(BINARY, "rb").read()
+SANITIZED = bool(re.search(b"__[at]san_init", open(BINARY, "rb").read()))
 MIB = 1 << 20
 
 

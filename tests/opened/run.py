@@ -53,7 +53,7 @@ def costs(c, seconds, kib=32 << 10):
     """Of the last look."""
     out = subprocess.run([sys.executable, "-c", MEASURE, BINARY, "run", "s.lua", "m.eml"], cwd=c.d, env=c.env, stdout=subprocess.PIPE, check=True).stdout
     peak, used = float(out.split()[0]), float(out.split()[1])
-    if "ASAN_OPTIONS" not in c.env and (peak > kib or used > seconds):
+    if not SANITIZED and (peak > kib or used > seconds):
         raise AssertionError("%d KiB of memory, %.1f s" % (peak, used))
 
 
