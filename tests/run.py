@@ -117,7 +117,8 @@ def limited(cmd, env):
 
 
 def run(name, cmd, log):
-    env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=0", UBSAN_OPTIONS="print_stacktrace=1", LC_ALL="C.UTF-8")
+    env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=0", UBSAN_OPTIONS="print_stacktrace=1",
+               TSAN_OPTIONS="handle_segv=0", LC_ALL="C.UTF-8")
     status, out = limited(cmd, env)
     log.write("$ %s\n%s\n" % (" ".join(cmd), out))
     found = COUNT.findall(out)
