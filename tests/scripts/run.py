@@ -717,6 +717,9 @@ def S10_a_million_forwards(c):
     for verb, code, sent, waiting, said in [("for i = 1, 1000000 do m:forward 'z@example.org' end", 75, 0, 0, many),
                                             (tried % 1000000, 75, 0, 0, "what was decided for one message takes more than"),
                                             (tried % 1000, 0, 20, 12, "12 outward actions wait in the outbox")]:
+        if "1000000" in verb and b"__tsan_init" in open(BINARY, "rb").read():
+            print("skipped: S10_a_million_forwards: the thread sanitizer keeps the signal back that ends a script's loop")
+            continue
         servers.maildrop, sink = world.Maildrop(mail), world.Sink()
         servers.sink = sink
         state = "%s/state%d" % (c.d, verb.count("pcall") + sent)
