@@ -332,7 +332,7 @@ def quarantine(c):
 
 def resume(c):
     """A run over an archive that was cut off leaves a mark: the next says so, --resume goes on behind it, and nothing comes twice."""
-    n = 4000
+    n = 1500
     box = c.script("".join("From a@b.example Mon Nov 23 10:00:00 2026\nSubject: %d\n\nbody\n\n" % i for i in range(n)), "in/big.mbox")
     s = c.script('mail.on_message(function(m) local x = 0 for i = 1, 2e4 do x = x + i end m:deliver "All" end)')
     new = os.path.join(c.d, "out/All/new")
