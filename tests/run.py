@@ -15,7 +15,8 @@ ASAN = ["BUILD=build-asan", "SANITIZE=address,undefined", "OPT=-O1 -g"]
 TSAN = ["BUILD=build-tsan", "SANITIZE=thread", "OPT=-O1 -g"]
 TSAN_UNITS = ["pool", "map", "run", "commit", "supervise", "staging", "pop3_source", "secret", "outbox", "smtp", "ledger", "lines", "spawn", "tls",
               "confine", "server"]  # where threads meet, or processes
-RUNNERS = ("scripts", "archives", "lessons", "mail", "opened", "differ", "bounds", "secrets", "tls", "machine", "e2e", "crash")  # they take MAILMILL
+RUNNERS = ("scripts", "archives", "lessons", "mail", "opened", "differ", "bounds", "secrets", "tls", "machine", "e2e")
+# They take MAILMILL; crash does, too, but its shim fails the calls of a sanitizer's runtime as well, which then gives up.
 
 
 def make(*args):
