@@ -126,7 +126,7 @@ static bool sync_group(struct staging *s, const int *fds, size_t n, bool dirs, b
         int64_t begun = sys_mono_ms(), took;
         bool ok;
 
-        *whole = whole_is_cheaper(c, n);
+        *whole = whole_is_cheaper(c, n) && sys_syncfs_reaches(fds[0]);
         ok = *whole ? sys_syncfs(fds[0], e) : sync_fds(s, fds, n, dirs ? full_sync : data_sync, e);
         took = (sys_mono_ms() - begun) * 1000;
         if (*whole)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,6 +13,8 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -262,6 +265,36 @@ static bool sync_by(int (*call)(int), int fd, const char *doing, struct err *e)
 bool sys_fsync(int fd, struct err *e) { return sync_by(fsync, fd, "syncing a file to disk", e); }
 bool sys_fdatasync(int fd, struct err *e) { return sync_by(fdatasync, fd, "syncing a file's data to disk", e); }
 bool sys_syncfs(int fd, struct err *e) { return sync_by(syncfs, fd, "syncing the file system", e); }
+
+/* Before Linux 5.8 syncfs says yes whatever became of what was written. */
+static bool syncfs_tells(void)
+{
+        struct utsname u;
+        char *minor;
+        long major;
+
+        if (uname(&u) != 0)
+                return false;
+        major = strtol(u.release, &minor, 10);
+        return major > 5 || (major == 5 && *minor == '.' && strtol(minor + 1, NULL, 10) >= 8);
+}
+
+/* Those of which it is known. FUSE writes to its server then, but asks it to sync a file only when fsync does; eCryptfs, 9P and SMB leave
+ * it at that, too. */
+bool sys_syncfs_reaches(int fd)
+{
+        struct statfs fs;
+
+        if (seam_pretends(SYS_WEAK_SYNCFS) || !syncfs_tells() || fstatfs(fd, &fs) != 0)
+                return false;
+        switch ((unsigned long)fs.f_type) {
+        case EXT4_SUPER_MAGIC: case XFS_SUPER_MAGIC: case BTRFS_SUPER_MAGIC: case F2FS_SUPER_MAGIC:
+        case TMPFS_MAGIC: case OVERLAYFS_SUPER_MAGIC:
+                return true;
+        default:
+                return false;
+        }
+}
 
 /* ---- locks ----------------------------------------------------------------------------------------------------- */
 

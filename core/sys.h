@@ -36,6 +36,8 @@ char *sys_read_file(int fd, size_t max, size_t *n, struct err *e) MUST_CHECK;
 bool sys_fsync(int fd, struct err *e) MUST_CHECK;
 bool sys_fdatasync(int fd, struct err *e) MUST_CHECK;
 bool sys_syncfs(int fd, struct err *e) MUST_CHECK;
+/* Does syncfs make all that is on fd's file system durable, and say so when it could not? */
+bool sys_syncfs_reaches(int fd);
 /* Renames without replacing (RENAME_NOREPLACE; link and unlink where the file system refuses it). ERR_EXISTS when taken.
  * "Done but reported as failed" (NFS) is recognised by the inode. */
 bool sys_rename_new(int from_dir, const char *from, int to_dir, const char *to, struct err *e) MUST_CHECK;
@@ -63,6 +65,7 @@ enum {
         SYS_SHORT_WRITES = 16, /* a byte a call */
         SYS_EINTR_STORM = 32,  /* every other call is interrupted */
         SYS_NO_OFD_LOCKS = 64,
+        SYS_WEAK_SYNCFS = 128, /* it does not reach the disk (FUSE) */
 };
 void sys_pretend(unsigned what);
 

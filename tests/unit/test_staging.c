@@ -444,6 +444,36 @@ TEST(many_files_many_directories)
         gone();
 }
 
+/* Where syncfs does not reach the disk (FUSE) each file is synced itself, and each directory. */
+TEST(many_files_where_syncfs_is_weak)
+{
+        enum { N = 100, DIRS = 50 };
+        static struct staged o[N];
+        struct staged *list[N];
+        size_t calls;
+        char path[64];
+
+        fresh();
+        NEED(begin());
+        for (int i = 0; i < N; i++) {
+                snprintf(path, sizeof path, "d%d/f%d", i % DIRS, i);
+                list[i] = &o[i];
+                NEED(file(path, path, &o[i]));
+        }
+        sys_pretend(SYS_WEAK_SYNCFS);
+        CHECK(!sys_syncfs_reaches(root_fd(r)));
+        sys_fail_at(0, 0, false);
+        CHECK(staging_sync(s, list, N, NULL, 0, &e));
+        calls = sys_fail_at(0, 0, false);
+        CHECK(calls >= N + DIRS);
+        CHECK(staging_publish(s, list, N, NULL, NULL, &e));
+        CHECK(sys_fail_at(0, 0, false) >= N + DIRS); /* the names, and their directories */
+        sys_pretend(0);
+        CHECK_STR(content("d49/f99"), "d49/f99");
+        end();
+        gone();
+}
+
 TEST(a_directory_removed_meanwhile)
 {
         struct staged o, *list[] = { &o };
