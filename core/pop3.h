@@ -45,6 +45,7 @@ struct pop3_options {
         uint64_t limit;            /* messages; 0: all */
         int64_t now;               /* the run's clock */
         bool no_age;               /* the clock jumped: no DELE by age, no mark forgotten */
+        size_t rows;               /* messages in hand at a time, of a large mailbox; 0: 16,384 */
         int back_off_ms;           /* before the second try to connect, then twice as long each; 0: a second */
 };
 struct source *pop3_source(struct account *acc, const struct ledger_account *la, struct ledger *l, const struct limits *lim,

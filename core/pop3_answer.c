@@ -61,7 +61,8 @@ static bool impostor(struct fetch *f, struct mail *m, struct err *e)
 {
         log_info("%.*s: message %u has a known UID, but is another message", STR_FMT(f->s.name), m->number);
         m->state = MAIL_WANT;
-        f->s.skipped--;
+        if (f->s.skipped > 0) /* one that got its row in a later session was never counted */
+                f->s.skipped--;
         f->s.total_messages++;
         f->s.total_bytes += m->size;
         return fetch_forget(f, m, e);
@@ -340,6 +341,7 @@ static void dele_answer(struct fetch *f, const struct reply *r)
                 f->gone_n++;
                 f->gone_bytes += m->size;
         } else {
+                m->deled = true;
                 log_warn("%.*s: DELE of message %u: the server said \"%.*s\"; it is tried again in the next run", STR_FMT(f->s.name),
                          m->number, STR_FMT(str_first(r->text, SAID_MAX)));
         }

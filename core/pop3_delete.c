@@ -6,6 +6,7 @@
 enum {
         SESSION_MESSAGES = 5000,    /* a new session costs a login and a listing: some round trips, 0.1 s where 20,000 are listed */
         SESSION_BYTES = 1 << 30,
+        RENEWALS_LOST_MAX = 2,
 };
 
 bool mail_due(const struct fetch *f, const struct mail *m)
@@ -105,6 +106,7 @@ static bool note_deleted(struct fetch *f, struct err *e)
                         ids[n++] = k.id;
                 m->state = MAIL_KNOWN;
                 m->number = 0;
+                m->deled = true;
         }
         ok = ok && (n == 0 || ledger_mark_deleted(f->ledger, ids, n, e));
         mem_free(ids);
@@ -112,11 +114,12 @@ static bool note_deleted(struct fetch *f, struct err *e)
 }
 
 /* Whether the deletions took place is known only from a +OK; else the next list tells. */
-static bool quit(struct fetch *f, struct err *e)
+static bool quit(struct fetch *f, bool *lasts, struct err *e)
 {
         struct err why = { 0 };
         struct str have;
 
+        *lasts = false;
         if (f->o.dry || !quit_is_safe(f))
                 return true;
         if (!lines_poll(f->p->l, &have, &why) || have.n > 0) {
@@ -128,7 +131,8 @@ static bool quit(struct fetch *f, struct err *e)
                         log_info("%.*s: the session ended before QUIT%s%s", STR_FMT(f->s.name), colon, why.text);
                 return true;
         }
-        if (pop3_quit(f->p, &why))
+        *lasts = pop3_quit(f->p, &why);
+        if (*lasts)
                 return note_deleted(f, e);
         log_warn("%.*s: %s; what was deleted shows in the next run", STR_FMT(f->s.name), why.text);
         return true;
@@ -138,13 +142,15 @@ bool fetch_full(const struct fetch *f)
 {
         uint64_t messages = f->acc->session_messages, bytes = f->acc->session_bytes;
 
+        if (f->renewals_lost >= RENEWALS_LOST_MAX)
+                return false; /* where no QUIT is answered, session after session would delete the same messages again */
         return f->gone_n >= (messages ? messages : SESSION_MESSAGES) || f->gone_bytes >= (bytes ? bytes : SESSION_BYTES);
 }
 
 /* A session that is lost undoes all its DELEs: now and then they are made to last. */
 bool fetch_renew(struct fetch *f, struct err *e)
 {
-        bool ok;
+        bool ok, lasts;
 
         f->finishing = true; /* nothing more is fetched */
         ok = fetch_pump(f, NULL, e);
@@ -157,7 +163,8 @@ bool fetch_renew(struct fetch *f, struct err *e)
         }
         log_info("%.*s: %llu messages deleted; QUIT, so that it lasts, and on with a new session", STR_FMT(f->s.name),
                  (unsigned long long)f->gone_n);
-        ok = quit(f, e);
+        ok = quit(f, &lasts, e);
+        f->renewals_lost += !lasts;
         fetch_drop_session(f);
         return ok;
 }
@@ -190,7 +197,7 @@ static bool retr_in_flight(const struct fetch *f)
 
 static bool say_goodbye(struct fetch *f, struct err *e)
 {
-        bool ok = true;
+        bool ok = true, lasts;
 
         f->finishing = true;
         if (retr_in_flight(f))
@@ -198,7 +205,7 @@ static bool say_goodbye(struct fetch *f, struct err *e)
         if (f->p || (!f->failed && !f->s.stop)) /* what is settled and not deleted now is deleted in the next run */
                 ok = fetch_pump(f, NULL, e);
         if (ok && f->p)
-                ok = quit(f, e);
+                ok = quit(f, &lasts, e);
         fetch_drop_session(f);
         if (f->moved_known > 0)
                 log_warn("%.*s: the server has given its messages new UIDs; %llu were recognised and not fetched again", STR_FMT(f->s.name),

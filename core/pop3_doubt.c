@@ -13,7 +13,7 @@ void fetch_doubt(struct fetch *f)
                 m->doubted = true;
                 if (m->state == MAIL_LEFT && m->cuts < CUTS_MAX) { /* the refusal may have been for another */
                         m->state = MAIL_WANT;
-                        f->troubles--;
+                        f->troubles -= m->troubled;
                         f->refusals = 0;
                 }
         }

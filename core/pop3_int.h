@@ -85,6 +85,7 @@ struct mail {
         bool named;                 /* uid was made of the header */
         bool unsure, keyed;         /* began as MAIL_UNSURE; stands in `keyed`: such a row stays for the whole run */
         bool verify;                /* once RETRieved, its content is compared with the mark before it is handed out */
+        bool deled;                 /* DELE was answered, and it is there still (refused, or +OK and QUIT as well): not asked again in this run */
         bool again, suspect;        /* fetched once more, as it was short; short twice */
         bool doubted;               /* handed out in a session whose answers were miscounted: perhaps another message's */
 };
@@ -134,7 +135,7 @@ struct fetch {
         uint64_t pending;           /* and of those of the first list at most so many; what has come since then waits for the next run */
         uint64_t *done;             /* keyed hashes of UIDs whose rows have gone, and of which the ledger does not tell */
         size_t done_n, done_room;
-        bool done_sorted;
+        size_t done_sorted;         /* so many of them are in order */
         uint32_t left_touched;      /* the session of such a row whose message was touched and is left */
         bool any_mark;              /* some message of the first list is known */
         struct map *keyed;          /* "uid NUL occurrence" -> index + 1, of those that were unsure; "NUL mark id": claimed */
@@ -150,6 +151,7 @@ struct fetch {
         bool progress;              /* this session has answered something */
         unsigned barren;            /* sessions in a row that have not */
         bool failed, finishing;
+        unsigned renewals_lost;     /* full sessions whose QUIT was not answered by +OK */
         uint64_t gone_n, gone_bytes;/* DELEd in this session, and not yet by a QUIT */
         struct row_queue todo, dele;    /* UNSURE and WANT; CHECK and DOOMED */
         struct flight ring[WINDOW_COMMANDS + 1];
@@ -184,6 +186,8 @@ bool fetch_more(struct fetch *f, struct err *e) MUST_CHECK;
 /* For pop3_more.c: the row of a message whose UID is its own, if it has anything to do, which the totals count already unless it is known; the
  * rows by UID; and a row that moved is found again. */
 bool fetch_sure_row(struct fetch *f, const struct pop3_item *it, struct err *e) MUST_CHECK;
+size_t fetch_rows_max(const struct fetch *f);
+bool fetch_remember_done(struct fetch *f, const struct mail *m, struct err *e) MUST_CHECK; /* its row goes, or it gets none */
 struct map *fetch_rows_by_uid(struct fetch *f, struct err *e) MUST_CHECK;
 bool fetch_key(struct fetch *f, struct mail *m, struct err *e) MUST_CHECK;
 /* There are such rows, and nothing else is left to do in this session. */

@@ -207,6 +207,8 @@ static bool wake(struct fetch *f, struct mail *m, struct err *e)
 {
         bool found;
 
+        if (m->deled && !m->doubted && m->state == MAIL_KNOWN)
+                return true;
         if (m->state == MAIL_DOOMED || m->state == MAIL_GONE || m->state == MAIL_KNOWN || m->state == MAIL_CHECK) {
                 m->state = MAIL_KNOWN;
                 if (!fetch_load_mark(f, m, &found, e))
@@ -359,6 +361,8 @@ static bool sure_row(struct fetch *f, const struct pop3_item *it, bool counted, 
                 f->s.skipped++; /* later, it may be one of this run */
         if ((m.state == MAIL_WANT || m.state == MAIL_UNSURE) && (found || !counted))
                 count_in(f, &m);
+        if (m.state == MAIL_LEFT)
+                return fetch_remember_done(f, &m, e); /* told once */
         if (m.state != MAIL_WANT && m.state != MAIL_UNSURE && m.state != MAIL_CHECK)
                 return true;
         return add_row(f, &m, e) && fetch_queue(f, &f->mails[f->n - 1], e);
@@ -464,7 +468,7 @@ static bool first_rows(struct fetch *f, struct seen *s, struct err *e)
                 }
                 if (!look_up(f, s, &it, &found, e))
                         return false;
-                if (f->pending > 0 || f->n >= ROWS_MAX) {
+                if (f->pending > 0 || f->n >= fetch_rows_max(f)) {
                         if (f->pending++ == 0)
                                 f->next_item = i;
                         if (!found)
@@ -527,6 +531,7 @@ static void forget_numbers(struct fetch *f)
                 struct mail *m = &f->mails[i];
 
                 m->number = 0;
+                f->pending += m->state == MAIL_UNSURE && m->uid.n > 0; /* which may be its own now, or was all the time: fetch_more looks */
                 if (m->state == MAIL_UNSURE || (m->state == MAIL_LEFT && !m->uid.n))
                         m->state = MAIL_ALIAS; /* it will stand in the new list, as unsure as before */
         }

@@ -6,6 +6,11 @@
 
 #include "core/mem.h"
 
+size_t fetch_rows_max(const struct fetch *f)
+{
+        return f->o.rows > 0 ? f->o.rows : ROWS_MAX;
+}
+
 static bool was_refused(const struct fetch *f, size_t row)
 {
         for (size_t i = 0; i < f->refusals && i < REFUSALS_KEPT; i++)
@@ -18,17 +23,19 @@ static bool stays(const struct fetch *f, size_t i)
 {
         const struct mail *m = &f->mails[i];
 
+        if (m->state == MAIL_ALIAS)
+                return was_refused(f, i);
         return m->unsure || m->keyed || m->doubted || was_refused(f, i) ||
-               (m->state != MAIL_KNOWN && m->state != MAIL_HELD && m->state != MAIL_LEFT && m->state != MAIL_ALIAS);
+               (m->state != MAIL_KNOWN && m->state != MAIL_HELD && m->state != MAIL_LEFT);
 }
 
 /* The ledger tells the next session that a message is done with; but of a rehearsal it knows nothing, nor of one that is decided again, nor of one
- * that was left. */
-static bool remember_done(struct fetch *f, const struct mail *m, struct err *e)
+ * that was left, or that the server does not delete. */
+bool fetch_remember_done(struct fetch *f, const struct mail *m, struct err *e)
 {
         if (m->state == MAIL_LEFT && m->touched == f->session)
                 f->left_touched = f->session;
-        if (m->state == MAIL_ALIAS || (m->state != MAIL_LEFT && !f->o.dry && !f->o.again))
+        if (m->state == MAIL_ALIAS || (m->state != MAIL_LEFT && !m->deled && !f->o.dry && !f->o.again))
                 return true;
         if (f->done_n == f->done_room) {
                 size_t room = f->done_room ? f->done_room * 2 : 256;
@@ -40,7 +47,6 @@ static bool remember_done(struct fetch *f, const struct mail *m, struct err *e)
                 f->done_room = room;
         }
         f->done[f->done_n++] = map_hash(m->uid);
-        f->done_sorted = false;
         return true;
 }
 
@@ -51,14 +57,18 @@ static int by_value(const void *a, const void *b)
         return x < y ? -1 : x > y;
 }
 
-static bool is_done(struct fetch *f, struct str uid)
+static void sort_done(struct fetch *f)
+{
+        if (f->done_sorted < f->done_n)
+                qsort(f->done, f->done_n, sizeof *f->done, by_value);
+        f->done_sorted = f->done_n;
+}
+
+static bool is_done(const struct fetch *f, struct str uid)
 {
         uint64_t h = map_hash(uid);
 
-        if (!f->done_sorted && f->done_n > 1)
-                qsort(f->done, f->done_n, sizeof *f->done, by_value);
-        f->done_sorted = true;
-        return f->done_n > 0 && bsearch(&h, f->done, f->done_n, sizeof h, by_value);
+        return f->done_sorted > 0 && bsearch(&h, f->done, f->done_sorted, sizeof h, by_value);
 }
 
 /* A row moves down, and what it holds into the new arena. */
@@ -84,9 +94,11 @@ static bool drop_rows(struct fetch *f, struct err *e)
         bool ok = rows || err_nomem(e);
 
         for (size_t i = 0; ok && i < f->n; i++)
-                ok = stays(f, i) ? move_row(f, i, kept++, rows, e) : remember_done(f, &f->mails[i], e);
+                ok = stays(f, i) ? move_row(f, i, kept++, rows, e) : fetch_remember_done(f, &f->mails[i], e);
         if (!ok) {
-                arena_free(rows); /* the run ends with this */
+                arena_free(rows); /* the run ends with this: rows lie half in it, so no DELE and no QUIT can be right */
+                fetch_drop_session(f);
+                f->todo.n = f->dele.n = f->todo.head = f->dele.head = 0;
                 f->n = 0;
                 return false;
         }
@@ -102,9 +114,10 @@ static bool drop_rows(struct fetch *f, struct err *e)
 
 static bool take_rows(struct fetch *f, const struct map *rows, struct err *e)
 {
-        size_t n = pop3_listing_count(f->list), room = f->n + ROWS_MAX;
+        size_t n = pop3_listing_count(f->list), room = f->n + fetch_rows_max(f);
         struct pop3_item it;
 
+        sort_done(f); /* what is left from here on does not come again in this list */
         for (; f->next_item < n && f->pending > 0 && f->n < room; f->next_item++) {
                 size_t before = f->n;
 
@@ -114,7 +127,7 @@ static bool take_rows(struct fetch *f, const struct map *rows, struct err *e)
                         continue; /* it has its row, or had it */
                 if (!fetch_sure_row(f, &it, e))
                         return false;
-                f->pending -= f->session == 1 || f->n > before;
+                f->pending -= f->session == 1 || (f->n > before && f->mails[before].state != MAIL_CHECK);
         }
         if (f->next_item == n)
                 f->pending = 0;
@@ -126,7 +139,7 @@ bool fetch_more(struct fetch *f, struct err *e)
         struct map *rows;
         bool ok;
 
-        if (!fetch_waits_for_more(f) || f->fly_n > 0)
+        if (!fetch_waits_for_more(f) || f->fly_n > 0 || f->todo.head < f->todo.n)
                 return true;
         ok = drop_rows(f, e) && (rows = fetch_rows_by_uid(f, e));
         if (!ok)

@@ -55,7 +55,7 @@ void fetch_note_refusals(struct fetch *f)
         struct err e = { 0 };
 
         for (size_t i = 0; own && i < f->refusals; i++)
-                if (!remember(f, &f->mails[f->refused[i].mail], f->refused[i].said, &e)) {
+                if (f->refused[i].mail < f->n && !remember(f, &f->mails[f->refused[i].mail], f->refused[i].said, &e)) {
                         log_warn("%.*s: %s", STR_FMT(f->s.name), e.text);
                         return;
                 }

@@ -77,7 +77,7 @@ void fetch_trouble(struct fetch *f, struct mail *m, enum err_code code, const ch
         if (f->troubles++ == 0)
                 f->trouble = e;
         m->state = MAIL_LEFT;
-        f->progress |= m->uid.n > 0 && !m->troubled;
+        f->progress |= m->uid.n > 0 && (!m->unsure || m->keyed) && !m->troubled;
         m->troubled = true;
 }
 
@@ -101,9 +101,18 @@ static bool renewed(struct fetch *f, struct err *e)
         return (!fetch_full(f) || fetch_renew(f, e)) && fetch_more(f, e);
 }
 
+/* Whether the right message was handed out shows once it is settled, and if not, the right one is still to be fetched. */
+static bool given_in_doubt(const struct fetch *f)
+{
+        for (size_t i = 0; i < f->n; i++)
+                if (f->mails[i].doubted && f->mails[i].state == MAIL_GIVEN)
+                        return true;
+        return false;
+}
+
 static bool must_rest(const struct fetch *f)
 {
-        return !f->failed && !f->s.stop && f->p && ((fetch_full(f) && f->todo.head < f->todo.n) || fetch_waits_for_more(f));
+        return !f->failed && !f->s.stop && f->p && ((fetch_full(f) && f->todo.head < f->todo.n) || fetch_waits_for_more(f) || given_in_doubt(f));
 }
 
 static bool source_next(struct source *s, struct message **out, struct err *e)
