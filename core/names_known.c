@@ -1,5 +1,7 @@
 /* What the state knows of saved files that share a name: so that a run need not read what the runs before it saved. What is learned
  * waits here until a batch's transaction writes it; it is no more than a memory, and lost without harm. */
+#include <time.h>
+
 #include "core/mem.h"
 #include "core/names_int.h"
 
@@ -20,6 +22,16 @@ struct learned {
 static int64_t ns(struct timespec t)
 {
         return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+/* A change may follow that leaves no trace: within a tick of the kernel's clock, or, where seconds are all that is kept, within two (FAT). */
+static bool just_changed(struct timespec t)
+{
+        enum { TICK_MS = 20, COARSE_MS = 3000 };
+        struct timespec now;
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        return ns(t) + (t.tv_nsec ? TICK_MS : COARSE_MS) * INT64_C(1000000) > ns(now);
 }
 
 /* ---- asking ---------------------------------------------------------------------------------------------------- */
@@ -114,7 +126,7 @@ void known_read(const struct asking *q, unsigned number, const struct stat *st, 
         f.ino = st->st_ino;
         f.size = (uint64_t)st->st_size;
         f.written = ns(st->st_mtim);
-        f.changed = ns(st->st_ctim);
+        f.changed = just_changed(st->st_mtim) || just_changed(st->st_ctim) ? 0 : ns(st->st_ctim);
         memcpy(f.hash, hash, DIGEST_SIZE);
         learn(q->n, &f, false);
 }
