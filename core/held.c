@@ -12,7 +12,7 @@ struct held {
         struct ledger *ledger;
         struct arena *arena;
         struct limits limits;
-        struct mark *marks;
+        int64_t *ids;             /* of their marks, which are looked at one after the other: there may be many */
         size_t n, cap, at;
         const uint8_t *script_hash;
         bool quarantined_too, failed;
@@ -35,33 +35,24 @@ static bool is_due(const struct held *h, const struct mark *m)
 static bool collect(void *ctx, const struct mark *m)
 {
         struct held *h = ctx;
-        struct mark *to;
-
         if (!is_due(h, m)) {
                 h->left++;
                 return true;
         }
         if (h->n == h->cap) {
                 size_t cap = h->cap ? h->cap * 2 : 16;
-                struct mark *p = mem_resize(h->marks, cap * sizeof *p);
+                int64_t *p = mem_resize(h->ids, cap * sizeof *p);
 
                 if (!p)
                         return !(h->failed = true);
-                h->marks = p;
+                h->ids = p;
                 h->cap = cap;
         }
-        to = &h->marks[h->n++];
-        *to = *m;
-        to->uid = arena_str(h->arena, m->uid);
-        to->reason = arena_str(h->arena, m->reason);
-        to->spool = arena_str(h->arena, m->spool);
-        to->origin = arena_str(h->arena, m->origin);
-        if (!to->uid.p || !to->spool.p || !to->origin.p)
-                h->failed = true;
-        return !h->failed;
+        h->ids[h->n++] = m->id;
+        return true;
 }
 
-static bool open_one(struct held *h, const struct mark *m, uint64_t number, struct message **out, struct err *e)
+static bool open_one(struct held *h, const struct mark *m, uint64_t number, struct message **out, struct arena *a, struct err *e)
 {
         struct origin o = { 0 };
         struct backing *b;
@@ -77,7 +68,7 @@ static bool open_one(struct held *h, const struct mark *m, uint64_t number, stru
         }
         if (!(b = backing_fd(fd)))
                 return err_nomem(e);
-        origin_read(m->origin, &o, h->arena);
+        origin_read(m->origin, &o, a);
         o.uid = m->uid;
         o.occurrence = m->occurrence;
         o.number = number;
@@ -95,23 +86,37 @@ static void note_unread(struct held *h, const struct mark *m, struct err *e)
                 h->first = *e;
 }
 
+/* *out NULL: this one is passed by. False: the source ends. */
+static bool take_one(struct held *h, size_t at, struct message **out, struct arena *a, struct err *e)
+{
+        struct mark m;
+        bool found;
+
+        if (!ledger_mark_id(h->ledger, h->ids[at], &m, &found, a, e))
+                return false;
+        if (!found || open_one(h, &m, at + 1, out, a, e)) /* forgotten meanwhile, or here it is */
+                return true;
+        if (e->code == ERR_NOMEM || e->sys == EMFILE || e->sys == ENFILE)
+                return false;
+        note_unread(h, &m, e);
+        return true;
+}
+
 static bool next(struct source *s, struct message **out, struct err *e)
 {
         struct held *h = held_of(s);
+        bool ok = true;
 
         *out = NULL;
-        while (h->at < h->n && !atomic_load(&s->stop)) {
-                const struct mark *m = &h->marks[h->at++];
+        while (ok && !*out && h->at < h->n && !atomic_load(&s->stop)) {
+                struct arena *a = arena_new(0);
 
-                if (open_one(h, m, h->at, out, e)) {
-                        atomic_fetch_add(&s->done_messages, 1);
-                        return true;
-                }
-                if (e->code == ERR_NOMEM || e->sys == EMFILE || e->sys == ENFILE)
-                        return false;
-                note_unread(h, m, e);
+                ok = a ? take_one(h, h->at++, out, a, e) : err_nomem(e);
+                arena_free(a);
         }
-        return true;
+        if (ok && *out)
+                atomic_fetch_add(&s->done_messages, 1);
+        return ok;
 }
 
 static void settle(struct source *s, const struct outcome *o, size_t n) {}
@@ -129,7 +134,7 @@ static void free_held(struct source *s)
 {
         struct held *h = held_of(s);
 
-        mem_free(h->marks);
+        mem_free(h->ids);
         arena_free(h->arena);
         mem_free(h);
 }
@@ -161,14 +166,12 @@ struct source *held_open(struct ledger *l, int64_t account, struct str name, str
         return &h->source;
 }
 
-bool held_mark(struct source *s, uint64_t number, struct mark *out)
+bool held_mark(struct source *s, uint64_t number, struct mark *out, bool *found, struct arena *a, struct err *e)
 {
         struct held *h = held_of(s);
 
-        if (number < 1 || number > h->n)
-                return false;
-        *out = h->marks[number - 1];
-        return true;
+        *found = false;
+        return number < 1 || number > h->n || ledger_mark_id(h->ledger, h->ids[number - 1], out, found, a, e);
 }
 
 uint64_t held_left(const struct source *s)

@@ -165,6 +165,15 @@ bool ledger_mark(struct ledger *l, int64_t account, struct str uid, unsigned occ
         return one_mark(&q, out, found, a);
 }
 
+bool ledger_mark_id(struct ledger *l, int64_t id, struct mark *out, bool *found, struct arena *a, struct err *e)
+{
+        struct query q;
+
+        query_open(&q, l, "looking for a mark", "SELECT " MARK_COLUMNS " FROM mark WHERE id = ?", e);
+        query_int(&q, id);
+        return one_mark(&q, out, found, a);
+}
+
 /* Among several the settled one first, then the oldest. An unknown (zero) hash finds nothing: it is NULL. */
 bool ledger_mark_by_content(struct ledger *l, int64_t account, const uint8_t hash[DIGEST_SIZE], struct mark *out, bool *found,
                             struct arena *a, struct err *e)

@@ -251,8 +251,8 @@ static void take_in_hand(struct run *r, struct job *j)
         hand_handler_begins(r->config.limits.cpu);
 }
 
-/* What the state knows of a message before it is decided. False: it is left alone (quarantined, or held earlier in this run because
- * it killed the worker). */
+/* What the state knows of a message before it is decided, in the memory of its plan. False: it is left alone (quarantined, forgotten
+ * by somebody, or held earlier in this run because it killed the worker). */
 static bool look_up(struct run *r, struct job *j, struct err *e)
 {
         const struct origin *o = message_origin(j->message);
@@ -261,10 +261,10 @@ static bool look_up(struct run *r, struct job *j, struct err *e)
         if (j->crash && j->crash->counted)
                 return false;
         if (j->source == j->lane->spool)
-                return held_mark(j->source, o->number, &j->item.mark);
+                return held_mark(j->source, o->number, &j->item.mark, &found, j->item.plan->arena, e) && found;
         if (!j->lane->has_held)
                 return true;
-        if (!ledger_mark(r->ledger, j->lane->la.id, o->uid, o->occurrence, &j->item.mark, &found, r->arena, e))
+        if (!ledger_mark(r->ledger, j->lane->la.id, o->uid, o->occurrence, &j->item.mark, &found, j->item.plan->arena, e))
                 return false;
         if (!found)
                 j->item.mark = (struct mark){ 0 };
@@ -278,7 +278,7 @@ static void skip(struct run *r, struct job *j, const struct err *e)
                 run_end(r, e);
         else if (j->crash)
                 r->result.held++;
-        else
+        else if (j->source != j->lane->spool) /* of the spool only what somebody has forgotten meanwhile */
                 j->lane->left++;
         job_over(r, j, e->code == ERR_NONE ? OUTCOME_HELD : OUTCOME_UNDONE);
 }
@@ -288,17 +288,15 @@ void job_decide(struct run *r, struct job *j)
         struct err e = { 0 };
         struct plan *p;
 
-        if (!look_up(r, j, &e)) {
-                skip(r, j, &e);
-                return;
-        }
         p = j->item.plan = plan_new(j->message, j->source);
-        if (!p) {
+        if (!p)
                 err_nomem(&e);
+        else
+                p->run = r;
+        if (!p || !look_up(r, j, &e)) {
                 skip(r, j, &e);
                 return;
         }
-        p->run = r;
         if (j->crash) { /* it killed the worker: it is held without another look */
                 err_set(&e, ERR_SCRIPT, "%s", j->crash->text);
                 decided(r, j, RUN_FAIL, &e);

@@ -198,8 +198,8 @@ void run_keep_changes(struct run *r, struct plan *p); /* a dry run's plan is ove
 /* held.c: what lies in the spool of an account or archive, as a source. */
 struct source *held_open(struct ledger *l, int64_t account, struct str name, struct account *acc, const uint8_t script_hash[DIGEST_SIZE],
                          bool quarantined_too, const struct limits *lim, struct err *e) MUST_CHECK;
-/* The mark behind a message that a held source gave. */
-bool held_mark(struct source *s, uint64_t number, struct mark *out);
+/* The mark behind a message that a held source gave; not found: somebody has forgotten it. */
+bool held_mark(struct source *s, uint64_t number, struct mark *out, bool *found, struct arena *a, struct err *e) MUST_CHECK;
 /* Quarantined messages that it does not give. */
 uint64_t held_left(const struct source *s);
 

@@ -66,8 +66,8 @@ void staging_drop(struct staging *s, struct staged *o);              /* unlinks 
 bool staging_taken(const struct staged *o);                          /* is there a file of that name by now? asked before commitment */
 
 /* Makes everything staged in o[0..n) durable: the files (and fds[0..m), spool files, -1 passed over) by syncfs when they are many
- * and it reaches the disk, else by fdatasync; and the directories that hold their staged names. Closes o[i].fd, not fds. After a failed sync nothing of it may be
- * trusted: every later one fails too, and the run must end. */
+ * and it reaches the disk, else by fdatasync; and the directories that hold their staged names. Closes o[i].fd, not fds. After a failed
+ * sync nothing of it may be trusted: every later one fails too, and the run must end. */
 bool staging_sync(struct staging *s, struct staged *const *o, size_t n, const int *fds, size_t m, struct err *e) MUST_CHECK;
 /* After the commitment: gives them their names without replacing (or replacing, where said), and syncs every directory touched. A
  * taken target: the next free name, reported through took (may be NULL), and then put into o->target. On failure the others have been

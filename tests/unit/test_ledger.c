@@ -270,6 +270,10 @@ TEST(marks)
         CHECK(ledger_marks_age(l, 1, 901, &e));
         CHECK(ledger_marks(l, 0, ~0u, count_marks, &seen, &e) && seen == 1);
         CHECK(ledger_marks_count(l, 1, 1u << MARK_HELD, &n, &e) && n == 1);
+        CHECK(ledger_mark(l, 1, m.uid, m.occurrence, &out, &found, a, &e) && found);
+        id = out.id;
+        CHECK(ledger_mark_id(l, id, &out, &found, a, &e) && found && out.id == id && str_eq(out.uid, m.uid));
+        CHECK(ledger_mark_id(l, id + 1, &out, &found, a, &e) && !found);
         CHECK(ledger_marks_count(l, 1, 1u << MARK_SEEN, &n, &e) && n == 0);
         CHECK(ledger_marks_count(l, 2, ~0u, &n, &e) && n == 0);
         ledger_close(l);

@@ -87,6 +87,36 @@ TEST(third_of_five_is_held)
         CHECK(marks(1u << MARK_HELD) == 0 && spool_is_empty());
 }
 
+static enum verdict hold_all(struct play *g, struct plan *p, int number, struct err *e)
+{
+        return third_fails(g, p, 3, e);
+}
+
+/* As `mailmill state forget` does while a run is about: the last one, when the first is decided. */
+static enum verdict save_and_forget(struct play *g, struct plan *p, int number, struct err *e)
+{
+        struct ledger *l = number == 1 ? ledger_open(at("state"), false, e) : NULL;
+        bool ok = number != 1 || (l && ledger_mark_forget(l, 40, e));
+
+        ledger_close(l);
+        return ok ? save_each(g, p, number, e) : RUN_FAIL;
+}
+
+TEST(forgotten_while_it_waits)
+{
+        struct play g = play_new(hold_all);
+
+        write_mbox("a.mbox", 1, 40, 100);
+        play_run(&g, "a.mbox", NULL);
+        CHECK(g.result.held == 40 && marks(1u << MARK_HELD) == 40);
+        g.rule = save_and_forget;
+        g.config.failed = true;
+        play_run(&g, "a.mbox", NULL);
+        CLEAN(&g);
+        CHECK(g.result.messages == 39 && g.result.held == 0 && g.result.quarantined == 0 && !exists("root/msg/40"));
+        CHECK(marks(1u << MARK_HELD) == 0);
+}
+
 /* Only the held one, out of the spool: its archive is not there any more. */
 TEST(failed_decides_what_is_held)
 {
