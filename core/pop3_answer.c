@@ -301,6 +301,8 @@ static bool decide_by_content(struct fetch *f, struct mail *m, struct err *e)
 
 static bool by_header(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], struct err *e)
 {
+        bool twin = false;
+
         if (!hash_known(header))
                 return decide_by_content(f, m, e);
         if (m->state == MAIL_UNSURE) {
@@ -310,6 +312,10 @@ static bool by_header(struct fetch *f, struct mail *m, const uint8_t header[DIGE
         }
         if (m->hashes && hash_same(m->hashes->header, header))
                 return confirmed(f, m, e);
+        if (!m->doubted && !fetch_next_twin(f, m, header, &twin, e))
+                return false;
+        if (twin)
+                return m->state == MAIL_CHECK ? confirmed(f, m, e) : fetch_queue(f, m, e);
         m->state = MAIL_WANT; /* perhaps another message, perhaps a server whose TOP is wrong: its content tells */
         return decide_by_content(f, m, e);
 }

@@ -194,6 +194,8 @@ bool fetch_key(struct fetch *f, struct mail *m, struct err *e) MUST_CHECK;
 bool fetch_waits_for_more(const struct fetch *f);
 /* An unsure mail whose header hash (and content hash, or NULL) is known becomes KNOWN, CHECK, HELD, WANT, or an ALIAS. */
 bool fetch_identify(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], const uint8_t *content, struct err *e) MUST_CHECK;
+/* A message under a known UID that is not the one of its first mark: of twins the first is gone, and this is one that came after it? */
+bool fetch_next_twin(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], bool *found, struct err *e) MUST_CHECK;
 /* Loads m's mark by UID and occurrence, with its hashes. */
 bool fetch_load_mark(struct fetch *f, struct mail *m, bool *found, struct err *e) MUST_CHECK;
 bool fetch_forget(struct fetch *f, struct mail *m, struct err *e) MUST_CHECK;

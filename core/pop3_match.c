@@ -290,6 +290,22 @@ static bool find_twin(struct fetch *f, struct mail *m, const uint8_t *header, co
         return known || new_mail(f, m, header, e);
 }
 
+bool fetch_next_twin(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], bool *found, struct err *e)
+{
+        *found = false;
+        for (unsigned occ = 1; occ <= GAP_MAX && !m->keyed; occ++) {
+                struct arena *a = fetch_scratch(f, e);
+                struct mark k;
+
+                if (!a || !ledger_mark(f->ledger, f->la.id, m->uid, occ, &k, found, a, e))
+                        return false;
+                *found = *found && !row_of_key(f, m->uid, occ) && hash_same(k.header_hash, header);
+                if (*found)
+                        return set_key(f, m, occ, e) && apply_mark(f, m, &k, e);
+        }
+        return true;
+}
+
 bool fetch_identify(struct fetch *f, struct mail *m, const uint8_t header[DIGEST_SIZE], const uint8_t *content, struct err *e)
 {
         if (!name_by_header(f, m, header, e) || !keep_hashes(f, m, header, content, e))
