@@ -253,12 +253,14 @@ TEST(P32_W15_expire_zero_and_windows)
                 p.mail[5].uid = p.mail[12].uid = "";
                 NEED(state_open(&s) && peer_start(&p));
                 for (unsigned run = 0; run < 2; run++) {
-                        r.kind = run == 0 ? OUTCOME_UNDONE : OUTCOME_SETTLED;
+                        bool undone = i % 3 == 0;
+
+                        r.kind = run == 0 && undone ? OUTCOME_UNDONE : OUTCOME_SETTLED;
                         g = run_over(p.port, &s, &r);
                         for (unsigned k = 0; k < p.n; k++)
-                                if (p.mail[k].gone && (run == 0 || k % 5 == 4))
+                                if (p.mail[k].gone && ((run == 0 && undone) || k % 5 == 4))
                                         printf("%u: run %u deleted message %u, which nobody has\n", i, run, k + 1), test_bad++;
-                        CHECK(g.n == 13);
+                        CHECK(g.n == (run == 0 || undone ? 13 : 0));
                         give_back(&g);
                 }
                 peer_stop(&p);
