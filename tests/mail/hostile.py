@@ -98,7 +98,10 @@ print(n, table.concat(m.defects, " "))"""
 
 
 def count(c, mail):
-    n = int(c.run(COUNT, mail).split()[0])
+    script = c.d + "/count.lua"
+    with open(script, "w") as f:  # the limits of time are for a program without a sanitizer
+        f.write("%smail.on_message(function(m)\n%s\nend)\n" % ("mail.limits { cpu = 60 }\n" if SANITIZED else "", COUNT))
+    n = int(c.run(script, mail).split()[0])
     c.small()
     return n
 

@@ -47,11 +47,11 @@ struct cutter {
         unsigned port, server_port;
         pthread_t thread;
         struct tls_server *tls;
-        /* Set before a run, while nobody is connected. */
-        enum way way;
-        uint32_t at, sessions_left; /* cut after so many bytes, in so many sessions */
-        uint32_t longest;           /* bytes of the longest session that was not cut */
-        unsigned sessions;          /* of this cut */
+        /* Set before a run; a session of the one before may still be ending. */
+        _Atomic enum way way;
+        atomic_uint at, sessions_left; /* cut after so many bytes, in so many sessions */
+        atomic_uint longest;           /* bytes of the longest session that was not cut */
+        atomic_uint sessions;          /* of this cut */
         char what[80];
 };
 
