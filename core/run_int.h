@@ -165,7 +165,6 @@ void lane_decided(struct lane *l, const struct message *m); /* main thread: the 
 void lanes_stop(struct run *r);
 struct job *lane_take(struct lane *l);
 void jobs_put_first(struct jobs *q, struct job *j);
-void jobs_put_last(struct jobs *q, struct job *j);
 
 /* run_decide.c */
 void job_decide(struct run *r, struct job *j);

@@ -26,7 +26,7 @@ void jobs_put_first(struct jobs *q, struct job *j)
                 q->last = j;
 }
 
-void jobs_put_last(struct jobs *q, struct job *j)
+static void put_last(struct jobs *q, struct job *j)
 {
         j->next = j->prev = NULL;
         if (q->last)
@@ -217,7 +217,7 @@ static bool give(struct lane *l, struct source *s, struct message *m, const stru
         j->crash = crash;
         j->item.crashed = crash != NULL;
         take_room(l, j->cost);
-        jobs_put_last(&l->group, j);
+        put_last(&l->group, j);
         if (++l->group_n >= (s->prompt ? GROUP_MAX : 1) || j->cost >= FILE_COST)
                 hand_over(l, false);
         return true;
@@ -410,7 +410,7 @@ void lane_outcome(struct run *r, struct job *j)
                 message_free(j->message);
                 j->message = NULL;
         }
-        jobs_put_last(&r->over, j);
+        put_last(&r->over, j);
         if (++r->over_n >= GROUP_MAX)
                 lanes_send_outcomes(r);
 }
@@ -430,7 +430,7 @@ void lanes_send_outcomes(struct run *r)
                 l->in_flight -= j->cost;
                 r->in_flight -= j->cost;
                 room |= l->in_flight == 0;
-                jobs_put_last(&l->over, j);
+                put_last(&l->over, j);
                 pthread_cond_signal(&l->came);
         }
         r->over_n = 0;
