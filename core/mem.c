@@ -1,6 +1,5 @@
 #include "core/mem.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,25 +11,20 @@
 static atomic_size_t made;
 static atomic_size_t fail_at; /* 0: never */
 
-/* Set by a test while threads of an earlier run still allocate. */
-static atomic_size_t fail_many = SIZE_MAX;
-static _Atomic pthread_t fail_whose;
-static atomic_bool fail_here; /* only those of that thread */
+/* The calling thread's own. A shared "whose?" would be read between two writes by the other threads, whose allocations then fail. */
+static _Thread_local size_t here_at, here_many, here_made;
 
 static bool counted_and_refused(size_t limit)
 {
-        size_t n;
-
-        if (fail_here && !pthread_equal(pthread_self(), fail_whose))
-                return false;
-        n = atomic_fetch_add_explicit(&made, 1, memory_order_relaxed) + 1;
-        return n >= limit && n - limit < fail_many;
+        return atomic_fetch_add_explicit(&made, 1, memory_order_relaxed) + 1 >= limit;
 }
 
 static bool refused(void)
 {
         size_t limit = atomic_load_explicit(&fail_at, memory_order_relaxed);
 
+        if (here_at)
+                return ++here_made >= here_at && here_made - here_at < here_many;
         return limit != 0 && counted_and_refused(limit);
 }
 
@@ -85,20 +79,18 @@ void mem_wipe(void *p, size_t n)
                 explicit_bzero(p, n);
 }
 
-size_t mem_fail_here(size_t n, size_t many)
+size_t mem_fail_at(size_t n)
 {
-        atomic_store(&fail_at, 0);
-        fail_many = many;
-        fail_whose = pthread_self();
-        fail_here = true;
         atomic_store(&fail_at, n);
         return atomic_exchange(&made, 0);
 }
 
-size_t mem_fail_at(size_t n)
+size_t mem_fail_here(size_t n, size_t many)
 {
-        fail_many = SIZE_MAX;
-        fail_here = false;
-        atomic_store(&fail_at, n);
-        return atomic_exchange(&made, 0);
+        size_t before = here_made;
+
+        here_at = n;
+        here_many = many;
+        here_made = 0;
+        return before;
 }

@@ -19,7 +19,7 @@ void mem_wipe(void *p, size_t n);
 /* Tests only: the n-th allocation from now on (counting from 1) and all after it fail; 0 ends it. Returns the number of
  * allocations made since it was set. */
 size_t mem_fail_at(size_t n);
-/* The same of the calling thread's alone, and only `many` of them, from the n-th on. */
+/* The same of the calling thread's alone, and only `many` of them, from the n-th on; ended by mem_fail_here(0, 0). */
 size_t mem_fail_here(size_t n, size_t many);
 
 #endif

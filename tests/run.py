@@ -129,7 +129,7 @@ def run(name, cmd, log):
         passed, failed, skipped = int(status == 0), int(status != 0), 0
     if failed:
         print("---- %s: %s" % (name, " ".join(cmd)))
-        print(out[-6000:])
+        print(out if len(out) <= 9000 else out[:3000] + "\n[...]\n" + out[-6000:])
     for line in re.findall(r"^skipped: .*$", out, re.M):
         print(line)
     return passed, failed, skipped

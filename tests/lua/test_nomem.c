@@ -75,7 +75,7 @@ static enum verdict decide(void *ctx, struct plan *p, struct err *e)
                 mem_fail_here(world.fail_at, world.many);
         v = world.inner.decide(world.inner.ctx, p, e);
         if (now) {
-                world.made = mem_fail_at(0);
+                world.made = mem_fail_here(0, 0);
                 snprintf(world.error, sizeof world.error, "%d: %s", (int)v, v == RUN_FAIL ? e->text : "");
         }
         return v;

@@ -278,7 +278,7 @@ static void out_of_memory(size_t many)
 
                 mem_fail_here(n, many);
                 s = filename_clean(STR("e\xcc\x81 x.txt"), NULL, one);
-                mem_fail_at(0);
+                mem_fail_here(0, 0);
                 if (s.p)
                         CHECK_STR(s, "\xc3\xa9 x.txt");
                 CHECK(arena_ran_out(one) == !s.p);

@@ -1,6 +1,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "core/mem.h"
 #include "core/pool.h"
 #include "core/sys.h"
 #include "tests/unit/test.h"
@@ -150,6 +151,38 @@ TEST(queue_take_times_out)
         CHECK(queue_take(q, 1030) == NULL);
         CHECK(sys_mono_ms() - before >= 1029 && sys_mono_ms() - before < 3000);
         queue_free(q);
+}
+
+static atomic_bool stop;
+static atomic_size_t asked, not_had;
+
+static void ask_for_memory(void *arg)
+{
+        while (!stop) {
+                void *p = mem_alloc(16);
+
+                not_had += !p;
+                asked++;
+                mem_free(p);
+        }
+}
+
+TEST(memory_that_fails_here_fails_for_no_other_thread)
+{
+        struct pool *p = pool_new(2, &e);
+
+        NEED(p);
+        stop = false;
+        CHECK(pool_submit(p, ask_for_memory, NULL));
+        for (int i = 0; i < 100000 || (asked < 100000 && not_had == 0); i++) {
+                mem_fail_here(1, SIZE_MAX);
+                CHECK(!mem_alloc(1));
+                CHECK(!mem_alloc(1));
+                CHECK(mem_fail_here(0, 0) == 2);
+        }
+        stop = true;
+        pool_free(p);
+        CHECK(not_had == 0);
 }
 
 TEST_MAIN

@@ -169,7 +169,7 @@ static void out_of_memory(size_t many)
                 memset(&e, 0, sizeof e);
                 mem_fail_here(n, many);
                 s = template_path(STR("a/{date:%Y}/{name}"), &source, one, &e);
-                mem_fail_at(0);
+                mem_fail_here(0, 0);
                 if (s.p)
                         CHECK_STR(s, "a/2026/report.pdf");
                 else
