@@ -30,6 +30,7 @@ struct maildir {
         size_t folder;         /* the current one, +1; 0 before the first */
         struct filelist files;    /* "file\0n" or "file\0c" of the current folder, sorted */
         struct namelist gone;     /* the base names of those that had been renamed when their turn came */
+        struct buf last;          /* the base name of the one that was read last */
         unsigned looks;        /* times the folder was listed */
         uint64_t count;
 };
@@ -265,6 +266,7 @@ static bool load_folder(struct maildir *m, struct err *e)
         struct str name, path = folder_path(m, &name);
 
         filelist_free(&m->files);
+        buf_clear(&m->last);
         m->looks++;
         return each_file(m, path, add_new, m, STR("new"), e) && each_file(m, path, add_cur, m, STR("cur"), e) && filelist_sort(&m->files, e);
 }
@@ -293,13 +295,35 @@ static bool look_again(struct maildir *m, struct err *e)
         return ok;
 }
 
-static bool note_gone(struct maildir *m, struct str path, struct err *e)
+static struct str base_name(struct str path)
 {
         struct str name = str_from(path, str_rfind(path, '/') + 1);
+
+        return str_first(name, info_at(name));
+}
+
+/* A message that was renamed while its folder was listed may be in the list under both names: it is read once, whichever comes first. */
+static bool note_read(struct maildir *m, struct str path, struct err *e)
+{
+        struct str name = base_name(path);
+
+        buf_clear(&m->last);
+        buf_add_str(&m->last, name);
+        for (size_t i = m->gone.n; i > 0 && str_starts(namelist_get(&m->gone, i - 1), name); i--) /* what sorts between them begins so */
+                if (namelist_get(&m->gone, i - 1).n == name.n)
+                        namelist_remove(&m->gone, i - 1);
+        return buf_ok(&m->last, e);
+}
+
+static bool note_gone(struct maildir *m, struct str path, struct err *e)
+{
+        struct str name = base_name(path);
         struct err why;
 
+        if (name.n > 0 && str_eq(name, buf_str(&m->last)))
+                return true;
         if (m->looks < LOOKS_MAX)
-                return namelist_add_one(&m->gone, str_first(name, info_at(name)), e);
+                return namelist_add_one(&m->gone, name, e);
         err_set(&why, ERR_ABSENT, "it is renamed again and again");
         return archive_pass_over(&m->a, path, &why);
 }
@@ -315,6 +339,8 @@ static bool read_path(struct maildir *m, struct str path, struct origin *o, stru
                 return false;
         if (how != FILE_OPEN)
                 return how == FILE_PASSED_OVER || note_gone(m, path, e);
+        if (!note_read(m, path, e))
+                return false;
         if (!(source = archive_path(&m->a, path)))
                 return err_nomem(e);
         o->source = str_of(source);
@@ -382,6 +408,7 @@ static void maildir_free(struct source *s)
         namelist_free(&m->folders);
         filelist_free(&m->files);
         namelist_free(&m->gone);
+        buf_free(&m->last);
         if (m->root >= 0)
                 close(m->root);
         archive_close(&m->a);

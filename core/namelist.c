@@ -53,6 +53,17 @@ struct str namelist_get(const struct namelist *l, size_t i)
         return l->list ? l->list[i] : in_text(l, i);
 }
 
+void namelist_remove(struct namelist *l, size_t i)
+{
+        size_t from = i ? l->ends[i - 1] : 0, n = l->ends[i] - from;
+
+        memmove(l->text.p + from, l->text.p + from + n, l->text.n - from - n);
+        l->text.n -= n;
+        l->n--;
+        for (; i < l->n; i++)
+                l->ends[i] = l->ends[i + 1] - n;
+}
+
 static int compare(const void *a, const void *b)
 {
         return str_cmp(*(const struct str *)a, *(const struct str *)b);

@@ -16,6 +16,7 @@ struct namelist {
 bool namelist_add(struct namelist *l, struct str a, char between, struct str b, struct err *e) MUST_CHECK; /* a, between, b: one name */
 bool namelist_add_one(struct namelist *l, struct str name, struct err *e) MUST_CHECK;
 struct str namelist_get(const struct namelist *l, size_t i); /* good until the next is added; afterwards, in the order of namelist_sort */
+void namelist_remove(struct namelist *l, size_t i); /* before it is sorted; costs what lies behind it */
 bool namelist_sort(struct namelist *l, struct err *e) MUST_CHECK; /* byte order */
 void namelist_free(struct namelist *l); /* back to empty */
 

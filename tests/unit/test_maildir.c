@@ -235,6 +235,37 @@ TEST(renamed_and_deleted_while_reading)
         got_free(&g);
 }
 
+/* Another program renames while the folder is being listed, so that a message is in the list under both names. */
+TEST(B06_listed_under_two_names_is_read_once)
+{
+        struct message *m = NULL;
+        struct source *s;
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        put("M/cur/1:2,", "1");
+        put("M/new/2", "2");      /* to cur, after new was listed */
+        put("M/cur/2:2,S", "2");
+        put("M/new/2.5", "2.5");
+        put("M/cur/3:2,RS", "3"); /* lost a flag: the old name comes first in the list, */
+        put("M/cur/3:2,S", "3");
+        put("M/cur/4:2,RS", "4"); /* won one: the new name does */
+        put("M/cur/4:2,S", "4");
+        put("M/new/5", "5");
+        s = open_source("M", &e);
+        NEED(s && s->ops->next(s, &m, &e) && m);
+        message_free(m);
+        CHECK(unlink(at("M/new/2")) == 0 && unlink(at("M/cur/3:2,RS")) == 0 && unlink(at("M/cur/4:2,S")) == 0);
+        CHECK(rename(at("M/new/2.5"), at("M/cur/2.5:2,")) == 0 && rename(at("M/new/5"), at("M/cur/5:2,S")) == 0);
+        get(&g, s);
+        CHECK(g.ok && g.finished && g.n == 5 && warnings == 0);
+        NEED(g.n == 5);
+        for (size_t i = 0; i < 5; i++)
+                CHECK_STR(subject_of(&g, i), ((const char *const[]){ "2", "3", "4", "2.5", "5" })[i]);
+        got_free(&g);
+}
+
 TEST(every_allocation_fails)
 {
         struct err e;
