@@ -157,9 +157,11 @@ bool ledger_outbox_get(struct ledger *l, int64_t id, struct outbox_item *out, bo
 bool ledger_outbox_retry(struct ledger *l, int64_t id, enum outbox_state state, int64_t next_try, struct str answer, struct err *e) MUST_CHECK;
 /* The same without counting one: before a try that may happen only once, so that a crash in its middle leaves the truth. */
 bool ledger_outbox_state(struct ledger *l, int64_t id, enum outbox_state state, struct str answer, struct err *e) MUST_CHECK;
-/* One recipient's last word (it leaves recipients when done); done is accepted when the answer is empty or begins with 2, else refused. */
-bool ledger_outbox_recipient(struct ledger *l, int64_t id, struct str recipient, bool done, struct str answer, struct err *e) MUST_CHECK;
-/* Recipients with their last answers: state 0 open, 1 accepted, 2 refused. */
+enum recipient_state { RECIPIENT_OPEN, RECIPIENT_ACCEPTED, RECIPIENT_REFUSED };
+/* One recipient's last word; it leaves recipients when it is not open any more. */
+bool ledger_outbox_recipient(struct ledger *l, int64_t id, struct str recipient, enum recipient_state state, struct str answer,
+                             struct err *e) MUST_CHECK;
+/* Recipients with their last answers; state: an enum recipient_state. */
 bool ledger_outbox_recipients(struct ledger *l, int64_t id, bool (*f)(void *ctx, struct str who, int state, struct str answer),
                               void *ctx, struct err *e);
 bool ledger_outbox_remove(struct ledger *l, int64_t id, struct err *e) MUST_CHECK;  /* and its spool file, once committed */

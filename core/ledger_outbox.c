@@ -5,8 +5,6 @@
         "id, action, kind, state, created, next_try, tries, account, source, subject, smarthost, sender, argv, spool, " \
         "at_most_once, answer"
 
-enum { RECIPIENT_OPEN, RECIPIENT_ACCEPTED, RECIPIENT_REFUSED };
-
 /* ---- adding ---------------------------------------------------------------------------------------------------- */
 
 /* Arguments hold no NUL (they become C strings), so each is ended by one. */
@@ -226,20 +224,12 @@ bool ledger_outbox_state(struct ledger *l, int64_t id, enum outbox_state state, 
         return query_run(&q);
 }
 
-/* Done is accepted unless the answer says no. */
-static int recipient_state(bool done, struct str answer)
-{
-        if (!done)
-                return RECIPIENT_OPEN;
-        return answer.n == 0 || answer.p[0] == '2' ? RECIPIENT_ACCEPTED : RECIPIENT_REFUSED;
-}
-
-bool ledger_outbox_recipient(struct ledger *l, int64_t id, struct str recipient, bool done, struct str answer, struct err *e)
+bool ledger_outbox_recipient(struct ledger *l, int64_t id, struct str recipient, enum recipient_state state, struct str answer, struct err *e)
 {
         struct query q;
 
         query_open(&q, l, "noting a recipient's answer", "UPDATE recipient SET state = ?, answer = ? WHERE item = ? AND who = ?", e);
-        query_int(&q, recipient_state(done, answer));
+        query_int(&q, state);
         query_bytes(&q, answer);
         query_int(&q, id);
         query_bytes(&q, recipient);

@@ -106,10 +106,17 @@ static bool send_some(struct job *j, struct link *k, struct smtp_recipient *to, 
         return true;
 }
 
+/* What may have arrived is not tried again where that is forbidden. */
+static enum recipient_state state_of(const struct job *j, const struct smtp_recipient *to)
+{
+        if (to->result == SMTP_ACCEPTED)
+                return RECIPIENT_ACCEPTED;
+        return to->result == SMTP_REFUSED || (to->result == SMTP_UNKNOWN && j->item.at_most_once) ? RECIPIENT_REFUSED : RECIPIENT_OPEN;
+}
+
 /* One recipient's answer, counted, said, and written down. */
 static bool record(struct job *j, const struct smtp_recipient *to, struct err *e)
 {
-        bool final = to->result == SMTP_ACCEPTED || to->result == SMTP_REFUSED || (to->result == SMTP_UNKNOWN && j->item.at_most_once);
         struct str answer = to->answer;
 
         switch (to->result) {
@@ -137,7 +144,7 @@ static bool record(struct job *j, const struct smtp_recipient *to, struct err *e
         if (to->result == SMTP_REFUSED || !j->answer.n || (to->result != SMTP_ACCEPTED && !j->refused))
                 j->answer = answer;
         outbox_worst(j->o, to->result == SMTP_REFUSED ? ERR_REFUSED : to->result == SMTP_ACCEPTED ? ERR_NONE : ERR_TEMP);
-        return ledger_outbox_recipient(j->o->l, j->item.id, to->address, final, answer, e);
+        return ledger_outbox_recipient(j->o->l, j->item.id, to->address, state_of(j, to), answer, e);
 }
 
 struct refused_before {
@@ -150,7 +157,7 @@ static bool look_refused(void *ctx, struct str who, int state, struct str answer
 {
         struct refused_before *r = ctx;
 
-        if (state != 2)
+        if (state != RECIPIENT_REFUSED)
                 return true;
         r->any = true;
         r->answer = arena_str(r->a, answer);

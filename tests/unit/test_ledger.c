@@ -455,9 +455,9 @@ TEST(outbox)
         CHECK_STR(out.argv[0], "cmd");
         CHECK_STR(out.argv[1], "");
         CHECK_STR(out.argv[2], "-x y");
-        CHECK(ledger_outbox_recipient(l, mail.id, to[0], true, STR("250 ok"), &e));
-        CHECK(ledger_outbox_recipient(l, mail.id, to[1], true, STR("550 no"), &e));
-        CHECK(ledger_outbox_recipient(l, mail.id, to[2], false, STR("451 later"), &e));
+        CHECK(ledger_outbox_recipient(l, mail.id, to[0], RECIPIENT_ACCEPTED, STR("250 ok"), &e));
+        CHECK(ledger_outbox_recipient(l, mail.id, to[1], RECIPIENT_REFUSED, STR("550 no"), &e));
+        CHECK(ledger_outbox_recipient(l, mail.id, to[2], RECIPIENT_OPEN, STR("451 later"), &e));
         CHECK(ledger_outbox_retry(l, mail.id, OUTBOX_WAITING, 77, STR("451"), &e));
         NEED(ledger_outbox_get(l, mail.id, &out, &found, a, &e) && found);
         CHECK(out.recipient_count == 1 && out.tries == 1 && out.next_try == 77);

@@ -259,6 +259,29 @@ TEST(refused_is_dead_at_once)
         end();
 }
 
+/* Refused by ourselves, in words that begin as a yes does: "2\u00f6@x.org is not ASCII, and the server has no SMTPUTF8". */
+TEST(S04_a_refusal_that_begins_with_a_digit)
+{
+        struct peer p = { 0 };
+        struct str who[] = { STR("2\xc3\xb6@x.org"), STR("a@x.org") };
+        struct outbox_item i = { .action = STR("aa"), .kind = OUTBOX_MAIL, .state = OUTBOX_READY, .created = sys_now(), .smarthost = STR(""),
+                                 .sender = STR(""), .recipients = who, .recipient_count = 2, .spool = STR("t/1"), .subject = STR(""),
+                                 .answer = STR(""), .account = STR(""), .source = STR("") };
+        int64_t id;
+
+        NEED(begin() && peer_start(&p));
+        spool("t/1", "x: y\n\nz\n");
+        NEED(ledger_outbox_add(l, &i, &e));
+        id = i.id;
+        CHECK(run(&p, false) && out.sent == 0 && out.dead == 1 && out.worst == ERR_REFUSED && p.n == 1);
+        NEED(item(id, &i));
+        CHECK(i.state == OUTBOX_DEAD && i.recipient_count == 0 && has_spool("t/1"));
+        CHECK(str_find_str(recipients(id), STR("2\xc3\xb6@x.org 2 2\xc3\xb6@x.org is not ASCII")) == 0);
+        peer_stop(&p);
+        peer_free(&p);
+        end();
+}
+
 TEST(backs_off_for_five_days)
 {
         struct peer p = { .odd = answers };
