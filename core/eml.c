@@ -10,24 +10,51 @@
 #include "core/fromline.h"
 #include "core/mem.h"
 
+/* The line with the length that stands before the message in an .emlx. A number may stand there in any mail: what it leaves must be the end,
+ * or the property list. */
+static bool skip_length(struct archive *a, struct str *head, uint64_t *length, struct err *e)
+{
+        enum { LOOK = 16 };
+        char text[LOOK];
+        size_t line = archive_emlx_line(*head, length);
+        uint64_t begin = a->in.base + (a->in.n - head->n) + line;
+        ssize_t got;
+
+        if (line == 0)
+                return true;
+        a->in.tmp_dir = a->tmp_dir;
+        got = slurp_peek(&a->in, begin + *length, text, LOOK, e);
+        if (got < 0)
+                return false;
+        if (got == 0 || str_starts(str_trim(str_make(text, (size_t)got)), STR("<?xml")))
+                *head = str_from(*head, line);
+        else
+                *length = UINT64_MAX;
+        return true;
+}
+
 /* Offset at which the message begins in the first block: behind a byte order mark, and behind a From_ line that an mbox has left
  * there. ">From " as first line is what some systems make of a second one; it is a message without header then, and stays. */
-static size_t skip_front(struct archive *a, struct origin *o, uint64_t *length)
+static bool skip_front(struct archive *a, struct origin *o, uint64_t *length, size_t *at, struct err *e)
 {
         struct str head = str_make(a->in.p, a->in.n), rest, line;
         struct fromline from;
 
+        *length = UINT64_MAX;
         if (!a->exact && str_starts(head, STR("\xef\xbb\xbf")))
                 head = str_from(head, 3);
-        head = str_from(head, archive_emlx_line(head, length));
+        if (!a->exact && !skip_length(a, &head, length, e))
+                return false;
         rest = head;
         line = str_take_line(&rest);
+        *at = a->in.n - head.n;
         if (line.n > FROMLINE_MAX || !fromline_parse(line, &from) || !(from.dated || from.bare))
-                return a->in.n - head.n;
+                return true;
         o->envelope_from = from.sender;
         if (from.time)
                 o->time = from.time;
-        return a->in.n - rest.n;
+        *at = a->in.n - rest.n;
+        return true;
 }
 
 /* A mail header whose lines end in CR alone, as on old Macintoshes: read as it stands, all of it would be one field. */
@@ -72,7 +99,8 @@ bool eml_read(struct archive *a, struct origin *o, struct message **out, struct 
                 return err_set(e, ERR_SYNTAX, "it is text in UTF-16; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)");
         if (ends_in_cr(str_make(a->in.p, a->in.n)))
                 return err_set(e, ERR_SYNTAX, "its lines end in CR alone (an old Macintosh file); convert it to LF first");
-        at = skip_front(a, o, &length);
+        if (!skip_front(a, o, &length, &at, e))
+                return false;
         memcpy(sender, o->envelope_from.n ? o->envelope_from.p : "", o->envelope_from.n); /* the buffer slides on */
         o->envelope_from.p = sender;
         archive_begin(a, a->in.base + at, o->uid);

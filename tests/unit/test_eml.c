@@ -144,7 +144,10 @@ TEST(emlx)
 {
         static const struct { const char *in, *out; } rows[] = {
                 { "13        \nSubject: 1\n\nb<?xml ?><plist/>\n", "Subject: 1\n\nb" },
-                { "12\nSubject: 1\n\nb", "Subject: 1\n\n" },
+                { "13 \nSubject: 1\n\nb\n<?xml ?><plist/>\n", "Subject: 1\n\nb" },
+                { "13 \nSubject: 1\n\nb", "Subject: 1\n\nb" }, /* cut off behind the message */
+                { "12\nSubject: 1\n\nb", "12\nSubject: 1\n\nb" }, /* what stands behind is more of the message */
+                { "0\nSubject: 1\n\nb", "0\nSubject: 1\n\nb" },
                 { "9999\nSubject: 1\n\nb", "Subject: 1\n\nb" }, /* cut off */
                 { "13\nno header\n", "13\nno header\n" },
                 { "13x\nSubject: 1\n", "13x\nSubject: 1\n" },

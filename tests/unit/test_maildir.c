@@ -124,6 +124,20 @@ TEST(B04_byte_order_mark_stays)
         got_free(&g);
 }
 
+/* Apple Mail's length before a message stands in no Maildir. */
+TEST(T17_number_in_front_stays)
+{
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        write_file("M/cur/1:2,", STR("13\nSubject: 1\n\nb<?xml ?><plist/>\n"));
+        get(&g, open_source("M", &e));
+        CHECK(g.ok && g.finished && g.n == 1);
+        CHECK_STR(text_of(&g, 0), "13\nSubject: 1\n\nb<?xml ?><plist/>\n");
+        got_free(&g);
+}
+
 TEST(B06_what_is_no_file)
 {
         struct sockaddr_un a = { .sun_family = AF_UNIX };
