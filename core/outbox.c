@@ -2,6 +2,7 @@
 #include "core/outbox_int.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "core/log.h"
@@ -153,19 +154,27 @@ static bool collect(void *ctx, const struct outbox_item *i)
 
         if (!o->all && i->next_try > o->now)
                 return true;
-        if (o->id_n == o->id_room) {
-                size_t room = o->id_room ? 2 * o->id_room : 64;
-                int64_t *ids = mem_resize(o->ids, room * sizeof *ids);
+        if (o->due_n == o->due_room) {
+                size_t room = o->due_room ? 2 * o->due_room : 64;
+                struct due *due = mem_resize(o->due, room * sizeof *due);
 
-                if (!ids) {
+                if (!due) {
                         o->nomem = true;
                         return false;
                 }
-                o->ids = ids;
-                o->id_room = room;
+                o->due = due;
+                o->due_room = room;
         }
-        o->ids[o->id_n++] = i->id;
+        o->due[o->due_n++] = (struct due){ i->id, i->tries };
         return true;
+}
+
+/* What has failed before comes last: mails at which a server hangs up would keep those behind them back. */
+static int by_tries(const void *a, const void *b)
+{
+        const struct due *x = a, *y = b;
+
+        return x->tries != y->tries ? (x->tries > y->tries) - (x->tries < y->tries) : (x->id > y->id) - (x->id < y->id);
 }
 
 static struct link *link_of(struct sender *o, struct str name)
@@ -229,13 +238,15 @@ static bool send_listed(struct sender *o, struct err *e)
                 return false;
         if (o->nomem)
                 return err_nomem(e);
-        for (size_t i = 0; i < o->id_n; i++) {
+        if (o->due_n)
+                qsort(o->due, o->due_n, sizeof *o->due, by_tries);
+        for (size_t i = 0; i < o->due_n; i++) {
                 if (outbox_stopped(o)) {
                         o->out->stopped = true;
-                        o->out->left += o->id_n - i;
+                        o->out->left += o->due_n - i;
                         return true;
                 }
-                if (!do_id(o, o->ids[i], e))
+                if (!do_id(o, o->due[i].id, e))
                         return false;
         }
         return true;
@@ -306,7 +317,7 @@ bool outbox_send(struct ledger *l, struct smarthost *const *hosts, size_t n, boo
         } else {
                 ok = err_nomem(e);
         }
-        mem_free(o.ids);
+        mem_free(o.due);
         close(fd);
         return ok;
 }

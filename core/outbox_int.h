@@ -15,6 +15,12 @@ struct link {
         struct err why;
 };
 
+/* An item that is due. */
+struct due {
+        int64_t id;
+        unsigned tries;
+};
+
 struct sender {
         struct ledger *l;
         struct link *links;
@@ -22,8 +28,8 @@ struct sender {
         bool all;
         const atomic_bool *stop;
         int64_t now;
-        int64_t *ids;
-        size_t id_n, id_room;
+        struct due *due;
+        size_t due_n, due_room;
         bool nomem;
         struct outbox_result *out;
 };

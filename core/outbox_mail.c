@@ -208,11 +208,16 @@ static bool in_transaction(bool (*f)(struct job *j, const struct smtp_recipient 
         return false;
 }
 
-/* Its smarthost can't be used now. */
+/* Its smarthost can't be used now. Where others made it hang up this one has not been tried: it stays due, and is among the first next time. */
 static bool send_nothing(struct job *j, struct link *k, struct err *e)
 {
         if (!k->shut)
                 return outbox_leave(j, e);
+        if (k->lost >= LOST_MAX) {
+                j->o->out->later++;
+                k->waiting++;
+                return true;
+        }
         if (!k->fatal)
                 return outbox_later(j, e);
         j->o->out->untried++;

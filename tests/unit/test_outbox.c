@@ -465,6 +465,38 @@ TEST(sessions_that_end)
         end();
 }
 
+static int drop_a(struct peer *p, const char *verb, const char *arg) { return strcmp(verb, "RCPT") == 0 && arg[4] == 'a' ? CUT : 0; }
+
+static int64_t add_mail_to(const char *name, const struct str *who)
+{
+        struct outbox_item i = { .action = STR("aa"), .kind = OUTBOX_MAIL, .state = OUTBOX_READY, .created = sys_now(), .next_try = sys_now(),
+                                 .smarthost = STR(""), .sender = STR(""), .recipients = who, .recipient_count = 1, .spool = str_of(name),
+                                 .subject = STR(""), .answer = STR(""), .account = STR(""), .source = STR("") };
+
+        spool(name, "x: y\n\nz\n");
+        return ledger_outbox_add(l, &i, &e) ? i.id : -1;
+}
+
+/* Some mails at which the server hangs up do not keep those behind them back for ever. */
+TEST(S12_mails_that_end_the_session)
+{
+        struct peer p = { .odd = drop_a };
+        struct outbox_item i;
+        char name[16];
+        int64_t id;
+
+        NEED(begin() && peer_start(&p));
+        for (int k = 0; k < 4; k++)
+                snprintf(name, sizeof name, "t/%d", k), add_mail_to(name, &STR("a@x.org"));
+        id = add_mail_to("t/9", &STR("b@x.org"));
+        CHECK(run(&p, false) && out.sent == 0 && out.later == 5 && p.n == 0);
+        CHECK(item(id, &i) && i.state == OUTBOX_READY && i.tries == 0 && i.next_try <= sys_now()); /* it has not been tried */
+        CHECK(run(&p, true) && out.sent == 1 && p.n == 1 && !item(id, &i)); /* all are due, and those that have failed come last */
+        peer_stop(&p);
+        peer_free(&p);
+        end();
+}
+
 TEST(more_recipients_than_a_transaction_takes)
 {
         struct peer p = { 0 };
