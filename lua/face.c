@@ -188,13 +188,14 @@ void face_forget_rule(lua_State *L, struct plan *p)
 enum { CLASS_SPEC = 1, CLASS_MEMBERS };  /* upvalues of __index: the class, and by name its methods and (as pointers) its fields */
 enum { KEPT_LONGER = 40 };               /* Lua looks shorter strings up before it makes them */
 
+/* The metatable of io's files is open to a script; a pointer of ours it can't write there. */
 const struct class_spec *class_of(lua_State *L, int idx)
 {
         const struct class_spec *spec;
         if (lua_type(L, idx) != LUA_TUSERDATA || !lua_getmetatable(L, idx))
                 return NULL;
         lua_rawgeti(L, -1, CLASS_SPEC);
-        spec = lua_touserdata(L, -1);
+        spec = lua_islightuserdata(L, -1) ? lua_touserdata(L, -1) : NULL;
         lua_pop(L, 2);
         return spec;
 }

@@ -59,6 +59,7 @@ static int source(lua_State *L)
                         s = str_of(state_path(L, s));
                 en->sources[en->source_n] = state_keep(L, en->arena, s);
                 en->source_n++;
+                lua_settop(L, n);
         }
         return 0;
 }

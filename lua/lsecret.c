@@ -32,20 +32,20 @@ static int filled(lua_State *L, struct box *b)
         return 1;
 }
 
-/* The words at 1 as a NULL-ended vector that lives as a Lua userdata, strings kept by the table. */
+/* The words at 1 as a NULL-ended vector that lives as a Lua userdata, strings kept by the table: read raw, what a metamethod makes up nobody keeps. */
 static const char *const *words(lua_State *L, const char *what)
 {
         const char **argv;
         lua_Integer n;
 
         luaL_checktype(L, 1, LUA_TTABLE);
-        n = luaL_len(L, 1);
+        n = (lua_Integer)lua_rawlen(L, 1);
         if (n < 1 || n > WORDS_MAX)
                 luaL_error(L, "%s: a list of 1 to %d words is expected", what, WORDS_MAX);
         argv = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *argv, 0);
         for (lua_Integer i = 1; i <= n; i++) {
                 size_t len;
-                if (lua_geti(L, 1, i) != LUA_TSTRING)
+                if (lua_rawgeti(L, 1, i) != LUA_TSTRING)
                         luaL_error(L, "%s: word %d is a %s, not a string", what, (int)i, luaL_typename(L, -1));
                 argv[i - 1] = lua_tolstring(L, -1, &len);
                 if (strlen(argv[i - 1]) != len)
@@ -71,7 +71,8 @@ static int keyring(lua_State *L)
         struct box *b;
 
         luaL_checktype(L, 1, LUA_TTABLE);
-        if (luaL_len(L, 1) == 0) {
+        lua_settop(L, 1);
+        if (lua_rawlen(L, 1) == 0) {
                 lua_Integer n = 0;
                 lua_newtable(L);
                 for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
@@ -84,7 +85,7 @@ static int keyring(lua_State *L)
                 }
                 lua_replace(L, 1);
         }
-        if (luaL_len(L, 1) % 2)
+        if (lua_rawlen(L, 1) % 2)
                 return luaL_error(L, "secret.keyring: an attribute without a value");
         const char *const *argv = words(L, "secret.keyring");
         b = new_box(L);

@@ -266,6 +266,20 @@ def L04_yields_and_replacements():
             same(p.subjects(), sorted(SUBJECTS), "L04 %s: delivered: %s" % (name, r.err[-500:]))
 
 
+def L04_odd_arguments():
+    """More arguments than are meant, tables that make their items up, handles in the wrong place: a sentence or no harm, never the worker's death."""
+    for name, top, body, code, words in [
+            ("a keyring's attributes and something behind", "secret.keyring({ a = 'b' }, 1) secret.keyring({ 'a', 'b' }, {}, nil)", "", 0, ""),
+            ("words that a metamethod makes up", "assert(not pcall(secret.command, setmetatable({}, { __len = function() return 64 end,\n"
+             "  __index = function(_, i) collectgarbage() return ('word'):rep(50) .. i end })))", "", 0, ""),
+            ("300 sources", "local names = {} for i = 1, 300 do names[i] = 'in.mbox' end mail.source(table.unpack(names))", "", 0, ""),
+            ("a message in the metatable of files", "", "local f = io.open 'in.mbox' getmetatable(f)[1] = m m.save(f, 'x')", 75, "message or part expected")]:
+        p = Place("L04 " + name, "%s\nmail.on_message(function(m) %s m:deliver 'A' end)\n" % (top, body))
+        r = p.run()
+        same((r.code, p.subjects()), (code, [] if code else sorted(SUBJECTS)), "L04 %s: %s" % (name, r.err[-500:]))
+        check(re.search(words, r.err) and "died" not in r.err, "L04 %s: %s" % (name, r.err[-500:]))
+
+
 def L05_what_a_script_may_be():
     """Text only, refused before anything is connected to or decided."""
     good = b"mail.on_message(function(m) m:deliver 'A' end)\n"
@@ -506,5 +520,6 @@ def B06_many_long_names():
 
 
 if __name__ == "__main__":
-    kit.tests(L01_attacks, L01_more_attacks, L01_at_the_top, L01_other_commands, L01_finalizer_at_the_end, L02_errors, L03_stale_handles, L04_yields_and_replacements, L05_what_a_script_may_be,
+    kit.tests(L01_attacks, L01_more_attacks, L01_at_the_top, L01_other_commands, L01_finalizer_at_the_end, L02_errors, L03_stale_handles, L04_yields_and_replacements, L04_odd_arguments,
+              L05_what_a_script_may_be,
               L06_logs, L07_deletes_then_errors, L07_deletes_then_errors_on_a_server, L09_endless_on_one_of_many, L10_closed_doors, L10_opened_doors, B06_many_long_names, P12_a_million_listed, P12_endless_listing, P12_part_by_part)
