@@ -217,6 +217,29 @@ int deadline_close(lua_State *co)
 
 /* Coroutines. As in Lua's own library, with the running state followed. */
 
+static const char key_handlers; /* registry: the coroutines of handlers, weak */
+
+void deadline_own(lua_State *L)
+{
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &key_handlers);
+        lua_pushvalue(L, -2);
+        lua_pushboolean(L, 1);
+        lua_rawset(L, -3);
+        lua_pop(L, 1);
+}
+
+/* A handler that waits for a command goes on when the command has ended, not when another handler says so. */
+static bool is_handler(lua_State *L, int idx)
+{
+        bool yes;
+
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &key_handlers);
+        lua_pushvalue(L, idx);
+        yes = lua_rawget(L, -2) != LUA_TNIL;
+        lua_pop(L, 2);
+        return yes;
+}
+
 static lua_State *check_co(lua_State *L)
 {
         lua_State *co = lua_tothread(L, 1);
@@ -254,8 +277,14 @@ static int resume(lua_State *L, lua_State *co, int narg)
 static int co_resume(lua_State *L)
 {
         lua_State *co = check_co(L);
-        int n = resume(L, co, lua_gettop(L) - 1);
+        int n;
 
+        if (is_handler(L, 1)) {
+                lua_pushboolean(L, 0);
+                lua_pushliteral(L, "cannot resume the coroutine of a handler");
+                return 2;
+        }
+        n = resume(L, co, lua_gettop(L) - 1);
         deadline_check(L);
         lua_pushboolean(L, n >= 0);
         lua_insert(L, n >= 0 ? -(n + 1) : -2);
@@ -313,6 +342,8 @@ static int co_close(lua_State *L)
 
         if (!can_close(L, co))
                 return luaL_error(L, "cannot close a running coroutine");
+        if (is_handler(L, 1))
+                return luaL_error(L, "cannot close the coroutine of a handler");
         if (deadline_close(co) == LUA_OK) {
                 lua_pushboolean(L, 1);
                 return 1;
@@ -358,6 +389,12 @@ int luaopen_deadline(lua_State *L)
 {
         static const luaL_Reg functions[] = { { "resume", co_resume }, { "wrap", co_wrap }, { "close", co_close }, { NULL, NULL } };
 
+        lua_newtable(L);
+        lua_createtable(L, 0, 1);
+        lua_pushliteral(L, "k");
+        lua_setfield(L, -2, "__mode");
+        lua_setmetatable(L, -2);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &key_handlers);
         lua_getglobal(L, "coroutine");
         luaL_setfuncs(L, functions, 0);
         lua_pop(L, 1);

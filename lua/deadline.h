@@ -25,6 +25,7 @@ lua_State *deadline_enter(lua_State *co);
 void deadline_leave(lua_State *before);
 /* Does not return when the time is up: raises, or yields for the gate to see. */
 void deadline_check(lua_State *L);
+void deadline_own(lua_State *L);      /* the coroutine on top of the stack is a handler's: a script can neither resume nor close it */
 int deadline_close(lua_State *co);    /* lua_resetthread, whose __close run bounded, too */
 
 /* coroutine.resume, wrap and close that know about it; and xpcall, whose handler would otherwise run where no hook does. */

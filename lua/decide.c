@@ -27,6 +27,7 @@ static int take_coroutine(lua_State *L)
                 return 0;
         }
         h->co = lua_newthread(L);
+        deadline_own(L);
         h->ref = luaL_ref(L, LUA_REGISTRYINDEX);
         return 0;
 }

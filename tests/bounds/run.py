@@ -280,6 +280,19 @@ def L04_odd_arguments():
         check(re.search(words, r.err) and "died" not in r.err, "L04 %s: %s" % (name, r.err[-500:]))
 
 
+def L04_a_handler_that_waits():
+    """While one handler waits for a command, another can neither resume nor close its coroutine: each has what it asked for."""
+    for what in ("resume", "close"):
+        p = Place("L04 waiting, " + what, "mail.on_message(function(m)\n  if not waiting then\n    waiting = coroutine.running()\n"
+                  "    print('output', (m:pipe { 'sh', '-c', 'sleep 1; cat' }):match 'body of %%w+')\n  else\n    print(pcall(coroutine.%s, waiting))\n  end\n"
+                  "  m:deliver 'A'\nend)" % what, ["one"])
+        mbox(p.d + "/other.mbox", ["two"])
+        r = p.run("s.lua", "in.mbox", script="other.mbox", source=None)
+        same((r.code, p.subjects()), (0, ["one", "two"]), "L04 waiting, %s: %s" % (what, r.err[-500:]))
+        check(re.search("cannot %s the coroutine of a handler" % what, r.out) and re.search(r"output\tbody of (one|two)\n", r.out),
+              "L04 waiting, %s: %s" % (what, r.out))
+
+
 def L05_what_a_script_may_be():
     """Text only, refused before anything is connected to or decided."""
     good = b"mail.on_message(function(m) m:deliver 'A' end)\n"
@@ -520,6 +533,6 @@ def B06_many_long_names():
 
 
 if __name__ == "__main__":
-    kit.tests(L01_attacks, L01_more_attacks, L01_at_the_top, L01_other_commands, L01_finalizer_at_the_end, L02_errors, L03_stale_handles, L04_yields_and_replacements, L04_odd_arguments,
+    kit.tests(L01_attacks, L01_more_attacks, L01_at_the_top, L01_other_commands, L01_finalizer_at_the_end, L02_errors, L03_stale_handles, L04_yields_and_replacements, L04_odd_arguments, L04_a_handler_that_waits,
               L05_what_a_script_may_be,
               L06_logs, L07_deletes_then_errors, L07_deletes_then_errors_on_a_server, L09_endless_on_one_of_many, L10_closed_doors, L10_opened_doors, B06_many_long_names, P12_a_million_listed, P12_endless_listing, P12_part_by_part)
