@@ -163,8 +163,13 @@ static void encode_table(lua_State *L, struct buf *out, int idx, int depth)
                 encode_object(L, out, idx, depth);
 }
 
+/* A table that stands in many places is written in each: what has become too long ends here, not when every place was seen. */
 static void encode_value(lua_State *L, struct buf *out, int idx, int depth)
 {
+        struct err e;
+
+        if (!buf_ok(out, &e))
+                luaL_error(L, "json.encode: %s", e.text);
         switch (lua_type(L, idx)) {
         case LUA_TSTRING:
                 encode_string(L, out, face_check_str(L, idx));

@@ -36,6 +36,8 @@ static void encode(lua_State *L, int idx, struct buf *b, int depth)
 {
         struct str s;
 
+        if (b->failed) /* a table that stands in many places is not walked in each */
+                return;
         switch (lua_type(L, idx)) {
         case LUA_TBOOLEAN:
                 buf_add_char(b, lua_toboolean(L, idx) ? 'T' : 'F');

@@ -273,6 +273,8 @@ def L04_odd_arguments():
             ("words that a metamethod makes up", "assert(not pcall(secret.command, setmetatable({}, { __len = function() return 64 end,\n"
              "  __index = function(_, i) collectgarbage() return ('word'):rep(50) .. i end })))", "", 0, ""),
             ("300 sources", "local names = {} for i = 1, 300 do names[i] = 'in.mbox' end mail.source(table.unpack(names))", "", 0, ""),
+            ("a stored table that holds another 2^31 times", "", "local t = 'x' for i = 1, 31 do t = { t, t } end mail.store 'x'.a = t", 75, "stored value is larger than 1048576 bytes"),
+            ("the same as JSON, 2^100 times", "", "local t = ('x'):rep(1e5) for i = 1, 100 do t = { t, t } end json.encode(t)", 75, "json.encode: more than 67108864 bytes"),
             ("a message in the metatable of files", "", "local f = io.open 'in.mbox' getmetatable(f)[1] = m m.save(f, 'x')", 75, "message or part expected")]:
         p = Place("L04 " + name, "%s\nmail.on_message(function(m) %s m:deliver 'A' end)\n" % (top, body))
         r = p.run()
