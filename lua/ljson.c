@@ -479,11 +479,25 @@ static int json_decode(lua_State *L)
         return ok ? 1 : face_fail(L, &e);
 }
 
+static bool is_list(lua_State *L, int idx)
+{
+        bool yes;
+
+        if (!lua_getmetatable(L, idx))
+                return false;
+        luaL_getmetatable(L, FACE_LIST);
+        luaL_getmetatable(L, FACE_LIST_NAMED);
+        yes = lua_rawequal(L, -1, -3) || lua_rawequal(L, -2, -3);
+        lua_pop(L, 3);
+        return yes;
+}
+
 static int json_array(lua_State *L)
 {
         luaL_checktype(L, 1, LUA_TTABLE);
         lua_settop(L, 1);
-        luaL_setmetatable(L, FACE_JSON_ARRAY);
+        if (!is_list(L, 1)) /* m.to is written as an array as it is, and must stay what loops walk */
+                luaL_setmetatable(L, FACE_JSON_ARRAY);
         return 1;
 }
 

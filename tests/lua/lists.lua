@@ -100,6 +100,12 @@ function T.deep_recursion_with_breaks()
   check("walk", walk(l), "x x y")
 end
 
+function T.marked_as_an_array()
+  local l, none = make_list { "a", "b" }, make_list {}
+  check("encoded", json.encode { json.array(l), json.array(none) }, '[["a","b"],[]]')
+  check("still a list", walk(l), "a b")
+end
+
 function T.coroutines()
   local l = make_list { "a", "a", "b" }
   local function each() for x in l do coroutine.yield(x) end end
