@@ -14,6 +14,8 @@ enum {
         DEPTH_MAX = 32,       /* of tables in a value; a table that holds itself ends here */
 };
 
+#define SEEN_STORE STR("seen") /* its values are no values of a script's */
+
 /* Values as bytes: n nil (removed), T, F, i12; d0x1p3; s5:hello {key value … }. Exact for every Lua string and number. */
 
 static void encode(lua_State *L, int idx, struct buf *b, int depth);
@@ -119,6 +121,8 @@ static struct str check_name(lua_State *L, int idx)
         options_plain(L, "the name of a store", s);
         if (s.n == 0 || s.n > NAME_MAX_BYTES)
                 luaL_error(L, "the name of a store has 1 to %d bytes", NAME_MAX_BYTES);
+        if (str_eq(s, SEEN_STORE))
+                luaL_error(L, "mail.store: \"seen\" is where mail.seen keeps what it records; take another name");
         return s;
 }
 
@@ -331,15 +335,15 @@ static int seen(lua_State *L)
         seen_key(L, 1, text);
         key = str_make(text, 66);
         lua_pushboolean(L, 0);
-        if (plan_changed(p, STR("seen"), key))
+        if (plan_changed(p, SEEN_STORE, key))
                 return 1; /* recorded by this message itself */
-        if (!run_store_get(p, STR("seen"), key, &value, &found, &e))
+        if (!run_store_get(p, SEEN_STORE, key, &value, &found, &e))
                 return face_raise(L, &e);
         if (found && (by.n == 1 || !str_eq(value, by))) {
                 lua_pushboolean(L, 1);
                 return 1;
         }
-        if (!plan_store(p, STR("seen"), key, by, ttl > 0 ? state_config(p)->now + ttl : 0, &e))
+        if (!plan_store(p, SEEN_STORE, key, by, ttl > 0 ? state_config(p)->now + ttl : 0, &e))
                 return face_raise(L, &e);
         return 1;
 }
@@ -348,7 +352,7 @@ static const luaL_Reg functions[] = {
         /*** mail.store(name) -> store
          * A table that outlives the run: store[key] = value, store[key], pairs(store). Keys are strings (a whole number is the key its digits spell), values
          * strings, numbers, booleans and tables of them; nil removes. Changes are committed with the message, and undone with it. A table read is
-         * a copy: to change it, store it again. Only in a handler. */
+         * a copy: to change it, store it again. Only in a handler. The name "seen" is mail.seen's own. */
         { "store", open_store },
         /*** mail.seen(x, ttl) -> boolean
          * Whether an earlier message recorded x: a message or a part (known by its bytes), or a string. The first to ask records it, with the message, for
