@@ -4,6 +4,7 @@
 #include <iconv.h>
 #include <pthread.h>
 
+#include "core/charset_shift.h"
 #include "core/mem.h"
 
 enum {
@@ -22,6 +23,8 @@ struct charset_stream {
         unsigned unit;      /* bytes to skip after an invalid sequence */
         bool by_bytes;      /* UTF-7: glibc finds an invalid character behind its first bytes, and which of them it gives back depends
                              * on how many it was given */
+        bool shifts;        /* cd reads the runs of shift_next */
+        struct shift shift;
         iconv_t cd;
         char name[NAME_MAX_BYTES + 1];
         size_t held;
@@ -174,16 +177,22 @@ static const struct alias aliases[] = {
         { "iso-8859-8-i", "ISO-8859-8" }, { "iso-8859-8-e", "ISO-8859-8" }, { "iso-8859-6-i", "ISO-8859-6" },
         { "iso-8859-6-e", "ISO-8859-6" }, { "logical", "ISO-8859-8" }, { "visual", "ISO-8859-8" },
         { "unicode-1-1-utf-7", "UTF-7" }, { "x-unicode-2-0-utf-7", "UTF-7" }, { "csunicode11utf7", "UTF-7" },
-        { "unicode", "UTF-16LE" }, { "x-gbk", "GB18030" }, { "x-euc-jp", "EUC-JP" }, { "x-big5", "BIG5-HKSCS" },
+        { "unicode", "UTF-16LE" }, { "x-gbk", "GB18030" }, { "x-euc-jp", "EUC-JP" }, { "eucjp", "EUC-JP" }, { "x-euc", "EUC-JP" }, { "x-big5", "BIG5-HKSCS" },
         { "cn-big5", "BIG5-HKSCS" }, { "big5", "BIG5-HKSCS" }, { "cn-gb", "GB18030" }, { "csgb2312", "GB18030" },
         { "ansi_x3.110", "ANSI_X3.110" }, { "ansi_x3.110-1983", "ANSI_X3.110-1983" }, { "x-mac-roman", "MACINTOSH" },
-        { "macroman", "MACINTOSH" }, { "x-macroman", "MACINTOSH" }, { "x-mac-cyrillic", "MAC-CYRILLIC" },
+        { "macroman", "MACINTOSH" }, { "x-macroman", "MACINTOSH" }, { "mac-roman", "MACINTOSH" }, { "x-mac-cyrillic", "MAC-CYRILLIC" },
         { "x-mac-ce", "MAC-CENTRALEUROPE" }, { "x-cp1250", "CP1250" }, { "x-cp1251", "CP1251" }, { "x-cp1252", "CP1252" },
         { "koi8", "KOI8-R" }, { "koi", "KOI8-R" }, { "dos-874", "CP874" }, { "windows-874", "CP874" }, { "tis-620", "CP874" },
         { "iso-8859-11", "CP874" }, { "iso-8859-9", "CP1254" }, { "latin5", "CP1254" }, { "windows-31j", "CP932" },
         { "gb2312", "GB18030" }, { "gbk", "GB18030" }, { "gb_2312-80", "GB18030" }, { "cp936", "GB18030" },
-        { "windows-936", "GB18030" }, { "hz-gb-2312", "HZ" }, { "shift_jis", "CP932" }, { "shift-jis", "CP932" },
+        { "windows-936", "GB18030" }, { "shift_jis", "CP932" }, { "shift-jis", "CP932" },
         { "sjis", "CP932" }, { "euc-kr", "CP949" }, { "euckr", "CP949" }, { "utf-16", "UTF-16" },
+};
+/* Charsets that shift, and their twins. */
+static const struct alias shifting[] = {
+        { "iso-2022-jp", "EUC-JP" }, { "csiso2022jp", "EUC-JP" }, { "iso2022-jp", "EUC-JP" }, { "iso2022jp", "EUC-JP" },
+        { "iso-2022-jp-ms", "EUC-JP" }, { "x-iso-2022-jp", "EUC-JP" }, { "cp50220", "EUC-JP" }, { "cp50221", "EUC-JP" },
+        { "jis", "EUC-JP" }, { "hz-gb-2312", "GB18030" }, { "hz", "GB18030" }, { "hz-gb2312", "GB18030" },
 };
 static const char *const utf8_names[] = { "utf-8", "utf8", "unicode-1-1-utf-8", "utf_8", "utf8mb4", "x-utf-8" };
 static const char *const latin1_names[] = {
@@ -219,12 +228,14 @@ static bool name_is_sane(struct str name)
         return true;
 }
 
-static struct str resolve(struct str name)
+#define LOOK_UP(name, list) look_up(name, list, sizeof(list) / sizeof *(list))
+
+static const struct alias *look_up(struct str name, const struct alias *list, size_t n)
 {
-        for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
-                if (str_eq_nocase(name, str_of(aliases[i].name)))
-                        return str_of(aliases[i].iconv);
-        return name;
+        for (size_t i = 0; i < n; i++)
+                if (str_eq_nocase(name, str_of(list[i].name)))
+                        return &list[i];
+        return NULL;
 }
 
 /* A charset's name as senders write it: blanks and quotes around it, a language behind '*' (RFC 2231 5). */
@@ -327,7 +338,12 @@ static void converter_put(const char *name, iconv_t cd)
 
 static void open_iconv(struct charset_stream *s, struct str name, bool *unknown)
 {
-        name = resolve(name);
+        const struct alias *known = LOOK_UP(name, shifting);
+
+        s->shifts = known != NULL;
+        s->shift.hz = known && ascii_lower(name.p[0]) == 'h';
+        known = known ? known : LOOK_UP(name, aliases);
+        name = known ? str_of(known->iconv) : name;
         memcpy(s->name, name.p, name.n);
         s->name[name.n] = 0;
         for (size_t i = 0; i < name.n; i++) /* one cache slot for one charset */
@@ -341,7 +357,8 @@ static void open_iconv(struct charset_stream *s, struct str name, bool *unknown)
         s->kind = KIND_ICONV;
         s->by_bytes = strncmp(s->name, "UTF-7", 5) == 0 || strcmp(s->name, "UTF7") == 0;
         s->unit = strncmp(s->name, "UTF-16", 6) == 0 || strncmp(s->name, "UCS-2", 5) == 0 ? 2
-                : strncmp(s->name, "UTF-32", 6) == 0 || strncmp(s->name, "UCS-4", 5) == 0 ? 4 : 1;
+                : strncmp(s->name, "UTF-32", 6) == 0 || strncmp(s->name, "UCS-4", 5) == 0 ? 4
+                : s->shifts ? 2 : 1;
 }
 
 static void stream_open(struct charset_stream *s, struct str charset, bool *unknown)
@@ -433,6 +450,27 @@ static void keep_valid(struct charset_stream *s, struct buf *out, size_t start)
         buf_free(&rest);
 }
 
+/* What EUC-JP has no character for: NEC's and IBM's, which code page 932 has at the same place. */
+static bool convert_wide(struct charset_stream *s, struct str *in, struct buf *out)
+{
+        char pair[2], *from = pair, *to;
+        size_t left = 2, room = STEP_MAX, got;
+        iconv_t cd;
+
+        if (strcmp(s->name, "EUC-JP") != 0 || in->n < 2 || !shift_to_sjis(str_first(*in, 2), pair) || !buf_reserve(out, STEP_MAX))
+                return false;
+        cd = converter_get("CP932");
+        if (cd == (iconv_t)-1)
+                return false;
+        to = out->p + out->n;
+        got = iconv(cd, &from, &left, &to, &room);
+        if (got != (size_t)-1)
+                out->n = (size_t)(to - out->p);
+        converter_put("CP932", cd);
+        *in = str_from(*in, got != (size_t)-1 ? 2 : 0);
+        return got != (size_t)-1;
+}
+
 /* Converts as much of in as it can; what is left is an unfinished character. */
 static struct str convert(struct charset_stream *s, struct str in, struct buf *out)
 {
@@ -459,11 +497,36 @@ static struct str convert(struct charset_stream *s, struct str in, struct buf *o
                         continue;
                 if (reason == EINVAL)
                         break;
+                if (convert_wide(s, &in, out))
+                        continue;
                 s->bad = true;
                 buf_add(out, "\xef\xbf\xbd", 3);
                 in = str_from(in, s->unit);
         }
         return in;
+}
+
+static struct str convert_shifted(struct charset_stream *s, struct str in, struct buf *out)
+{
+        char run[SHIFT_RUN];
+        size_t n;
+
+        while (!out->failed) {
+                switch (shift_next(&s->shift, &in, run, &n)) {
+                case SHIFT_MORE:
+                        return in;
+                case SHIFT_UTF8:
+                        buf_add(out, run, n);
+                        break;
+                case SHIFT_TWIN:
+                        convert(s, str_make(run, n), out);
+                        break;
+                case SHIFT_INVALID:
+                        s->bad = true;
+                        buf_add(out, "\xef\xbf\xbd", 3);
+                }
+        }
+        return STR_NONE;
 }
 
 /* An unfinished character is carried over to the next chunk. */
@@ -479,7 +542,7 @@ static struct str feed_bytes(struct charset_stream *s, struct str in, struct buf
         size_t open;
 
         if (s->kind == KIND_ICONV)
-                return convert(s, in, out);
+                return s->shifts ? convert_shifted(s, in, out) : convert(s, in, out);
         if (s->kind == KIND_LATIN1 || s->kind == KIND_WINDOWS) {
                 feed_latin(s, in, out);
                 return STR_NONE;

@@ -9,7 +9,7 @@
  * are valid UTF-8 are taken as such, all others as Windows-1252 would have them, and *unknown is set. Common aliases that
  * iconv does not know (cp-850, x-sjis, ks_c_5601-1987, iso-8859-8-i, unicode-1-1-utf-7, ansi_x3.110 …) are mapped, and what the
  * web's encoding standard widens is widened (gb2312 to gb18030,
- * shift_jis to cp932, euc-kr to cp949). An empty charset is us-ascii, and that is UTF-8 where valid, else Windows-1252. iso-8859-1 is
+ * shift_jis to cp932, euc-kr to cp949, iso-2022-jp and euc-jp by what NEC and Microsoft added). An empty charset is us-ascii, and that is UTF-8 where valid, else Windows-1252. iso-8859-1 is
  * taken at its word: other readers agree on that.
  * False only when out is full or out of memory. Converters are cached per thread. */
 bool charset_to_utf8(struct str charset, struct str in, struct buf *out, bool *bad, bool *unknown);

@@ -75,6 +75,20 @@ TEST(aliases_and_widening)
         check("us-ascii", STR("\x93\xc3\xa4"), "\xe2\x80\x9c\xc3\xa4", false, false);
 }
 
+TEST(shifted_sets)
+{
+        check("iso-2022-jp", STR("\x1b$B-!-j!A\x1b(B."), "\xe2\x91\xa0\xe3\x88\xb1\xe3\x80\x9c.", false, false);
+        check("ISO-2022-JP", STR("\x1b(I1\x1b(J\\~\x1b(B\\~"), "\xef\xbd\xb1\xc2\xa5\xe2\x80\xbe\\~", false, false);
+        check("iso-2022-jp", STR("\x1b$BF|\nabc"), "\xe6\x97\xa5\nabc", false, false);
+        check("iso-2022-jp", STR("\x1b$By!F|\x1b$(D0!\x1b(B"), "\xe7\xba\x8a\xe6\x97\xa5\xe4\xb8\x82", false, false);
+        check("iso-2022-jp", STR("\x1b$BF|F"), "\xe6\x97\xa5\xef\xbf\xbd", true, false);
+        check("iso-2022-jp", STR("a\x1b$B\x7e\x7e" "F|\x1b(B\xe4\x1bz"), "a\xef\xbf\xbd\xe6\x97\xa5\xef\xbf\xbd\xef\xbf\xbdz", true, false);
+        check("euc-jp", STR("\xad\xa1\xc6\xfc\x8f\xb0\xa1"), "\xe2\x91\xa0\xe6\x97\xa5\xe4\xb8\x82", false, false);
+        check("hz-gb-2312", STR("~{VPND~} ok ~~\n~{VP\nx~\ny"), "\xe4\xb8\xad\xe6\x96\x87 ok ~\n\xe4\xb8\xad\nxy", false, false);
+        check("hz", STR("a~b~{VP~}~"), "a\xef\xbf\xbd" "b\xe4\xb8\xad\xef\xbf\xbd", true, false);
+        check("mac-roman", STR("\x8a"), "\xc3\xa4", false, false);
+}
+
 TEST(H08_invalid_and_unknown)
 {
         char name[1001];
