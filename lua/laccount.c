@@ -189,6 +189,7 @@ int declare_account(lua_State *L)
         struct engine *en = engine_of(L);
         struct account *a = state_alloc(L, en->arena, sizeof *a);
         struct str first;
+        int64_t timeout;
         bool own;
 
         luaL_checktype(L, 1, LUA_TTABLE);
@@ -218,9 +219,11 @@ int declare_account(lua_State *L)
         a->first_new = str_eq(first, STR("new"));
         a->limit = (uint64_t)declare_integer(L, what, "limit", 0, INT64_MAX, 0);
         session_of(L, a);
-        a->timeout_ms = (int)(declare_span(L, what, "timeout", 300) * 1000);
-        if (a->timeout_ms <= 0 || a->timeout_ms > 3600 * 1000)
+        timeout = declare_span(L, what, "timeout", 300);
+        if (timeout <= 0 || timeout > 3600)
                 state_complain(L, "%s: option timeout is outside 1 s to 1 hour", what);
+        else
+                a->timeout_ms = (int)timeout * 1000;
         check_unique(L, a);
         if (en->account_n == ACCOUNTS_MAX)
                 return luaL_error(L, "mail.account: more than %d accounts", ACCOUNTS_MAX);
@@ -269,7 +272,8 @@ int declare_smarthost(lua_State *L)
         timeout = declare_span(L, what, "timeout", 0); /* RFC 5321's, which differ from command to command */
         if (timeout < 0 || timeout > 3600)
                 state_complain(L, "%s: option timeout is outside 1 s to 1 hour", what);
-        h.timeout_ms = (int)timeout * 1000;
+        else
+                h.timeout_ms = (int)timeout * 1000;
         from = declare_text(L, what, "from");
         for (size_t i = 0; i < en->host_n; i++)
                 if (str_eq(en->hosts[i].smtp.name, h.name))

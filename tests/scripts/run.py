@@ -816,13 +816,17 @@ def C05_declarations_that_cannot_be(c):
                  'mail.account { name = "d", host = "h", user = "u", password = secret.env "P" }\n'
                  'mail.account { name = "e", host = "h", user = "x", password = secret.env "P", limit = -1 }\n'
                  'mail.limits { depth = -1 }\n'
+                 'mail.account { name = "f", host = "h", user = "y", password = secret.env "P", timeout = 4294968 }\n'
+                 'mail.account { name = "g", host = "h", user = "z", password = secret.env "P", timeout = 8e18 }\n'
+                 'mail.smarthost { host = "h", timeout = 4294968 }\n'
                  'print "ran"\nmail.on_message(function(m) print "decided" end)\n')
     c.run(s, SAMPLE, code=65)
     has(c.err, "s.lua:1", "'prot'", "'port'")
     same(c.out, "", "nothing was run")
     s = c.script(open(s).read().replace(", prot = 1", "").replace('print "ran"', ""))
     c.run(s, SAMPLE, code=65)
-    for line, words in [(2, ["port", "0"]), (3, ["port", "70000"]), (4, ["account 'a'"]), (5, ["mailbox of account 'a'"]), (6, ["limit", "-1"]), (7, ["depth", "-1"])]:
+    for line, words in [(2, ["port", "0"]), (3, ["port", "70000"]), (4, ["account 'a'"]), (5, ["mailbox of account 'a'"]), (6, ["limit", "-1"]), (7, ["depth", "-1"]),
+                        (8, ["timeout", "1 hour"]), (9, ["timeout", "1 hour"]), (10, ["timeout", "1 hour"])]:
         if not any("s.lua:%d" % line in text and all(w in text for w in words) for text in c.err.splitlines()):
             raise AssertionError("line %d lacks %s:\n%s" % (line, words, c.err))
     same(c.out, "", "nothing was decided")
