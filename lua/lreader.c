@@ -224,6 +224,8 @@ int part_method_lines(lua_State *L)
         if (!reader_push(L, &b, &e))
                 return face_raise(L, &e);
         b->line_max = message_limits(plan->message)->text;
+        if (b->line_max == 0) /* no text at once; but a piece of nothing would come for ever */
+                b->line_max = 1;
         if (!part_is_root(p) && str_starts(part_type(p), STR("text/")))
                 b->charset = charset_open(part_charset(p), &unknown);
         lua_pushvalue(L, 2);

@@ -276,6 +276,7 @@ def L04_odd_arguments():
             ("a stored table that holds another 2^31 times", "", "local t = 'x' for i = 1, 31 do t = { t, t } end mail.store 'x'.a = t", 75, "stored value is larger than 1048576 bytes"),
             ("the same as JSON, 2^100 times", "", "local t = ('x'):rep(1e5) for i = 1, 100 do t = { t, t } end json.encode(t)", 75, "json.encode: more than 67108864 bytes"),
             ("the store that mail.seen keeps", "", "mail.seen 'x' for k in pairs(mail.store 'seen') do end", 75, 's.lua:2: mail.store: "seen" is where mail.seen keeps'),
+            ("lines where no text is allowed at once", "mail.limits { text = 0 }", "local n = 0 for l in m:lines() do n = n + 1 assert(n < 1000) end assert(n > 5)", 0, ""),
             ("a message in the metatable of files", "", "local f = io.open 'in.mbox' getmetatable(f)[1] = m m.save(f, 'x')", 75, "message or part expected")]:
         p = Place("L04 " + name, "%s\nmail.on_message(function(m) %s m:deliver 'A' end)\n" % (top, body))
         r = p.run()
