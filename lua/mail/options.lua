@@ -97,6 +97,17 @@ local function check_option(option, where)
   end
   if kind == "choice" and type(option.choices) ~= "table" then misuse("%s: a choice needs choices = { … }", where) end
   if option.short and not tostring(option.short):match("^%a$") then misuse("%s: short is one letter", where) end
+  if option.many and kind == "flag" then misuse("%s: a flag is given or not; many = true goes with a value", where) end
+  if option.many and option.default ~= nil and type(option.default) ~= "table" then misuse("%s: with many = true the default is a list", where) end
+end
+
+-- A default is written as a user would write it: "5 MB" is its bytes.
+local function check_default(option, where)
+  local text = option.default
+  if type(text) ~= "string" or option.type == "flag" or option.type == "path" then return end
+  local value, why = readers[option.type](text, option)
+  if value == nil then misuse("%s: the default '%s' %s", where, text, why) end
+  option.value_of_default = value
 end
 
 -- From the declaration to options in order, found by name and by letter.
@@ -118,9 +129,12 @@ local function understand(declaration)
       if key ~= "name" and key ~= "key" then copy[key] = value end
     end
     check_option(copy, "option " .. name)
+    check_default(option, "option " .. name)
+    if name == "sources" then misuse("option --sources: o.sources are the sources named on the command line") end
     if options.taken[name] then misuse("option --%s is mailmill's own", name) end
     if option.short and options.taken[option.short] then misuse("option -%s is mailmill's own", option.short) end
     if by_name[name] then misuse("option --%s is declared twice", name) end
+    if by_short[option.short] then misuse("option -%s stands for --%s and --%s", option.short, by_short[option.short].name, name) end
     list[i], by_name[name] = option, option
     if option.short then by_short[option.short] = option end
   end
@@ -227,7 +241,7 @@ local function fill_in(values, list)
       elseif option.type == "path" and option.default then
         values[option.key] = path(option.default)
       else
-        values[option.key] = option.default
+        values[option.key] = option.value_of_default or option.default
       end
     end
   end

@@ -403,6 +403,7 @@ def options_of_scripts(c):
   { "dash-ed", help = "a flag" },
 }
 print(table.concat(o.many, "+"), o.count, o.dash_ed, o.kind, o.age, #o.sources)
+assert(o.size == 1000, o.size)
 mail.on_message(function(m) end)""")
     c.run(s, "--many", "1", "--many=2", "-c7", "--dash-ed", "--kind", "b", "--age", "2 days", "--limit", "1", SAMPLE)
     same(c.out, "1+2\t7\ttrue\tb\t172800\t1\n", "options")
@@ -415,7 +416,13 @@ mail.on_message(function(m) end)""")
     c.run(s, "--help")
     has(c.out, "usage: mailmill", "Tries options.", "-c, --count INTEGER", "(3)")
     for text, words in [('mail.options { { "json" } }', ["mailmill's own"]), ('mail.options { { "x", hlp = 1 } }', ["'hlp'", "'help'"]),
-                        ('local o = mail.options { { "x" } }\nprint(o.y)', ["no option 'y'"])]:
+                        ('local o = mail.options { { "x" } }\nprint(o.y)', ["no option 'y'"]),
+                        ('mail.options { { "x", type = "size", default = "much" } }', ["option x", "'much'", "no size"]),
+                        ('mail.options { { "x", type = "choice", choices = { "a" }, default = "b" } }', ["option x", "'b'", "not possible"]),
+                        ('mail.options { { "x", many = true } }', ["option x", "flag"]),
+                        ('mail.options { { "x", many = true, value = "X", default = "a" } }', ["option x", "list"]),
+                        ('mail.options { { "x", short = "y" }, { "z", short = "y" } }', ["-y", "--x", "--z"]),
+                        ('mail.options { { "sources" } }', ["--sources", "command line"])]:
         c.run(c.script(text), SAMPLE, code=65)
         has(c.err, *words)
 
