@@ -23,6 +23,8 @@ int cli_fail(const struct err *e);
 int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Prints what s holds, escaped for a terminal. */
 void cli_print(FILE *f, struct str s);
+/* What was printed has arrived, or its reader has gone away (head), which is no failure of ours; else it is said, and code 0 becomes EX_IOERR. */
+int cli_end_output(int code);
 /* "2026-11-23 06:37", local time; "-" for 0. */
 const char *cli_date(int64_t when, char out[32]);
 /* The state, made when missing unless readonly. */

@@ -73,7 +73,7 @@ static void json_texts(struct buf *b, const char *key, const struct str *list, s
         buf_add_char(b, ']');
 }
 
-static void json_item(const struct outbox_item *i)
+static void json_item(const struct outbox_item *i, bool dropped)
 {
         struct buf b = BUF_INIT;
 
@@ -90,6 +90,8 @@ static void json_item(const struct outbox_item *i)
         json_text(&b, "subject", i->subject);
         json_text(&b, "source", i->source);
         json_text(&b, "answer", i->answer);
+        if (dropped)
+                buf_add_str(&b, STR(",\"dropped\":true"));
         buf_add_str(&b, STR("}\n"));
         if (buf_ok(&b, NULL))
                 fwrite(b.p, 1, b.n, stdout);
@@ -107,7 +109,7 @@ static bool list_one(void *ctx, const struct outbox_item *i)
 
         l->n++;
         if (l->json)
-                json_item(i);
+                json_item(i, false);
         else
                 print_item(i);
         return true;
@@ -124,7 +126,7 @@ static bool list(const struct options *o, struct ledger *l, struct err *e)
         return true;
 }
 
-static bool release_some(struct ledger *l, const struct str *id, struct err *e)
+static bool release_some(const struct options *o, struct ledger *l, const struct str *id, struct err *e)
 {
         int64_t number = 0;
         uint64_t n = 0;
@@ -135,7 +137,10 @@ static bool release_some(struct ledger *l, const struct str *id, struct err *e)
                 return false;
         if (id && n == 0)
                 return err_set(e, ERR_ABSENT, "outbox %.*s: there is nothing of that number that waits", STR_FMT(*id));
-        printf("%" PRIu64 " released; `mailmill outbox flush SCRIPT` sends now, else the script's next run does\n", n);
+        if (o->json)
+                printf("{\"released\":%" PRIu64 "}\n", n);
+        else
+                printf("%" PRIu64 " released; `mailmill outbox flush SCRIPT` sends now, else the script's next run does\n", n);
         return true;
 }
 
@@ -151,19 +156,33 @@ static bool drop(const struct options *o, struct ledger *l, struct str id, struc
                 return err_set(e, ERR_ABSENT, "outbox %.*s: there is nothing of that number", STR_FMT(id));
         if (!ledger_outbox_remove(l, number, e))
                 return false;
-        print_item(&item);
-        puts("dropped");
+        if (o->json) {
+                json_item(&item, true);
+        } else {
+                print_item(&item);
+                puts("dropped");
+        }
         return true;
 }
 
-static int flush_result(const struct outbox_result *r)
+static void print_result(const struct options *o, const struct outbox_result *r)
 {
+        if (o->json) {
+                printf("{\"sent\":%" PRIu64 ",\"commands\":%" PRIu64 ",\"later\":%" PRIu64 ",\"dead\":%" PRIu64 ",\"untried\":%" PRIu64
+                       ",\"unknown_smarthost\":%" PRIu64 "}\n", r->sent, r->commands, r->later, r->dead, r->untried, r->unknown_host);
+                return;
+        }
         printf("%" PRIu64 " sent, %" PRIu64 " commands run, %" PRIu64 " to be tried again later, %" PRIu64 " refused for good\n", r->sent, r->commands, r->later,
                r->dead);
-        if (r->unknown_host)
-                log_error("%" PRIu64 " mails stay: their smarthost is not known here; `mailmill outbox flush SCRIPT` takes them from the script", r->unknown_host);
         if (r->untried)
                 printf("%" PRIu64 " left: their smarthost did not let us in\n", r->untried);
+}
+
+static int flush_result(const struct options *o, const struct outbox_result *r)
+{
+        print_result(o, r);
+        if (r->unknown_host)
+                log_error("%" PRIu64 " mails stay: their smarthost is not known here; `mailmill outbox flush SCRIPT` takes them from the script", r->unknown_host);
         if (r->stopped)
                 return EX_TEMPFAIL;
         return r->dead ? EX_UNAVAILABLE : r->untried ? err_exit_code(r->worst) : r->later || r->unknown_host ? EX_TEMPFAIL : EX_OK;
@@ -209,11 +228,10 @@ static int flush(void *ctx)
             !outbox_send(l, c.hosts, c.host_n, true, run_stop_flag(), &r, &e))
                 code = cli_fail(&e);
         else
-                code = flush_result(&r);
+                code = flush_result(o, &r);
         ledger_close(l);
         engine_free(en);
-        fflush(stdout);
-        return code;
+        return cli_end_output(code);
 }
 
 static int flush_with(struct options *o, struct str *script)
@@ -236,7 +254,7 @@ static int act(struct options *o, struct str verb, struct str *operand)
         if (ok && reads)
                 ok = list(o, l, &e);
         else if (ok && str_eq(verb, STR("release")))
-                ok = release_some(l, operand, &e);
+                ok = release_some(o, l, operand, &e);
         else if (ok && operand)
                 ok = drop(o, l, *operand, &e);
         else if (ok)
@@ -262,5 +280,7 @@ int cmd_outbox(struct options *o)
                 return flush_with(o, n > 1 ? &words[1] : NULL);
         if (!str_eq(verb, STR("list")) && !str_eq(verb, STR("release")) && !str_eq(verb, STR("drop")))
                 return cli_usage("outbox %.*s: possible are list, release, flush and drop", STR_FMT(verb));
+        if (n > 1 && str_eq(verb, STR("list")))
+                return cli_usage("outbox list: too many words behind it");
         return act(o, verb, n > 1 ? &words[1] : NULL);
 }

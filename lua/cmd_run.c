@@ -1,6 +1,4 @@
 /* mailmill [run]: a script over its sources, then what may leave leaves. */
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -153,18 +151,6 @@ static int with_script(struct running *r)
         return code;
 }
 
-/* What the script printed has arrived, or its reader has gone away (head), which is no failure of ours. */
-static int end_output(int code)
-{
-        struct pollfd p = { .fd = STDOUT_FILENO };
-        bool ok = fflush(stdout) == 0 && !ferror(stdout);
-
-        if (ok || (poll(&p, 1, 0) == 1 && (p.revents & POLLERR)))
-                return code;
-        log_error("standard output can't be written%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
-        return code == EX_OK ? EX_IOERR : code;
-}
-
 static void say_allowed(const struct options *o)
 {
         char words[64];
@@ -197,10 +183,10 @@ static int worker(void *ctx)
                         log_warn("the script begins afresh: its global variables are as at the start");
                 code = with_script(&r);
         }
-        code = end_output(code); /* before the finalizers: one that does not end takes none of it away */
+        code = cli_end_output(code); /* before the finalizers: one that does not end takes none of it away */
         deadline_last(code);
         engine_free(r.engine);
-        code = end_output(code);
+        code = cli_end_output(code);
         report_free(r.report);
         return code;
 }

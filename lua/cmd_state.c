@@ -131,7 +131,8 @@ static void print_mark(const struct listing *l, const struct mark *m)
         putchar('\n');
 }
 
-static void json_mark(const struct listing *l, const struct mark *m)
+/* done: what became of it, or NULL. */
+static void json_mark(const struct listing *l, const struct mark *m, const char *done)
 {
         struct buf b = BUF_INIT;
 
@@ -141,6 +142,8 @@ static void json_mark(const struct listing *l, const struct mark *m)
         json_string(&b, m->uid);
         buf_printf(&b, ",\"size\":%" PRIu64 ",\"attempts\":%u,\"first_seen\":%" PRId64 ",\"reason\":", m->size, m->attempts, m->first_seen);
         json_string(&b, m->reason);
+        if (done)
+                buf_printf(&b, ",\"%s\":true", done);
         buf_add_str(&b, STR("}\n"));
         if (buf_ok(&b, NULL))
                 fwrite(b.p, 1, b.n, stdout);
@@ -153,7 +156,7 @@ static bool list_mark(void *ctx, const struct mark *m)
 
         l->n++;
         if (l->json)
-                json_mark(l, m);
+                json_mark(l, m, NULL);
         else
                 print_mark(l, m);
         return true;
@@ -213,13 +216,22 @@ static bool show(struct listing *l, struct err *e)
         return n == 0;
 }
 
+static void tell(const struct listing *l, const char *done, const char *words)
+{
+        if (l->json) {
+                json_mark(l, &l->mark, done);
+        } else {
+                print_mark(l, &l->mark);
+                puts(words);
+        }
+}
+
 /* Not held any more: an account's next run fetches it again if the server still has it. */
 static bool forget(struct listing *l, struct err *e)
 {
         if (!ledger_mark_forget(l->ledger, l->mark.id, e))
                 return false;
-        print_mark(l, &l->mark);
-        puts("forgotten");
+        tell(l, "forgotten", "forgotten");
         return true;
 }
 
@@ -232,8 +244,7 @@ static bool requeue(struct listing *l, struct err *e)
         l->mark.next_try = 0;
         if (!ledger_mark_put(l->ledger, &l->mark, e))
                 return false;
-        print_mark(l, &l->mark);
-        puts("the next run tries it again");
+        tell(l, "requeued", "the next run tries it again");
         return true;
 }
 
@@ -320,8 +331,7 @@ static int mark_all(struct options *o, struct engine *en)
         if (!ok)
                 return cli_fail(&e);
         printf("%" PRIu64 " marked as seen\n", res.messages + res.marked);
-        fflush(stdout);
-        return res.sources_failed ? err_exit_code(res.worst) : EX_OK;
+        return cli_end_output(res.sources_failed ? err_exit_code(res.worst == ERR_NONE ? ERR_IO : res.worst) : EX_OK);
 }
 
 static int mark_worker(void *ctx)
@@ -365,7 +375,9 @@ int cmd_state(struct options *o)
                 verb = words[0];
         if (!known(verb))
                 return cli_usage("state %.*s: possible are accounts, held, show, forget and requeue", STR_FMT(verb));
-        if (n > 2)
+        if (n > (str_eq(verb, STR("show")) || str_eq(verb, STR("forget")) || str_eq(verb, STR("requeue")) ? 2 : 1))
                 return cli_usage("state %.*s: too many words behind it", STR_FMT(verb));
+        if (o->json && str_eq(verb, STR("show")))
+                return cli_usage("state show prints the message as it is: --json does not go with it");
         return act(o, verb, n > 1 ? &words[1] : NULL);
 }

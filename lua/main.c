@@ -1,6 +1,7 @@
 /* mailmill: the command line. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -75,6 +76,17 @@ void cli_print(FILE *f, struct str s)
         fwrite(text, 1, log_escape(s, text, sizeof text), f);
 }
 
+int cli_end_output(int code)
+{
+        struct pollfd p = { .fd = STDOUT_FILENO };
+        bool ok = fflush(stdout) == 0 && !ferror(stdout);
+
+        if (ok || (poll(&p, 1, 0) == 1 && (p.revents & POLLERR)))
+                return code;
+        log_error("standard output can't be written%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
+        return code == EX_OK ? EX_IOERR : code;
+}
+
 const char *cli_date(int64_t when, char out[32])
 {
         time_t t = (time_t)when;
@@ -129,7 +141,6 @@ static void open_standard(void)
 static int perform(struct options *o, int argc, char **argv)
 {
         struct err e = { 0 };
-        int code;
 
         if (!options_parse(o, argc, argv, &e))
                 return cli_fail(&e);
@@ -140,10 +151,7 @@ static int perform(struct options *o, int argc, char **argv)
         }
         if (!o->command)
                 return cli_usage("what is to be done? mailmill SCRIPT [SOURCE…], or mailmill --help");
-        code = o->command->run(o);
-        if (fflush(stdout) != 0 && code == EX_OK)
-                code = errno == EPIPE ? EX_OK : cli_usage("standard output can't be written: %s", strerror(errno));
-        return code;
+        return o->command->run(o);
 }
 
 int main(int argc, char **argv)
@@ -162,7 +170,7 @@ int main(int argc, char **argv)
         signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error like a full disk, not a death */
         sys_random(seed, sizeof seed);
         map_seed(seed);
-        code = perform(&o, argc, argv);
+        code = cli_end_output(perform(&o, argc, argv));
         arena_free(o.arena);
         return code;
 }

@@ -362,10 +362,38 @@ def machine_failure(c):
 def full_output(c):
     if not os.path.exists("/dev/full"):
         return
-    with open("/dev/full", "w") as full:
-        p = subprocess.run([BINARY, "-e", "print(m.subject)", SAMPLE], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE)
-    same(p.returncode, 74, "exit code")
-    has(p.stderr.decode(), "standard output")
+    s = c.script('mail.options { { "x" } }')
+    for args in (["-e", "print(m.subject)", SAMPLE], ["state"], ["outbox"], ["outbox", "flush", s], ["--help"], ["help", "run"], ["version"], [s, "--help"]):
+        with open("/dev/full", "w") as full:
+            p = subprocess.run([BINARY, *args], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        same(p.returncode, 74, "exit code of " + " ".join(args))
+        has(p.stderr.decode(), "standard output can't be written: No space left on device")
+
+
+def json_of_commands(c):
+    """--json: each line an object, whatever the command; what can't be one is refused."""
+    s = c.script('mail.smarthost { host = "127.0.0.1", port = 9, from = "me@example.org" }\n'
+                 'mail.on_message(function(m) m:forward "a@example.org" m:run_after { "true", "\\xff\\n" } error "held" end)')
+    t = c.script('mail.on_message(function(m) m:run_after { "true", "\\xff\\n" } end)', "t.lua")
+    same([e["event"] for e in c.events(t, "--limit", "2", SAMPLE)], ["message", "message", "source", "end"], "events")
+    rows = c.events("outbox")
+    same([r["argv"] for r in rows], [["true", "\ufffd\n"]] * 2, "what waits")
+    drop, = c.events("outbox", "drop", str(rows[0]["id"]))
+    same((drop["id"], drop["dropped"]), (rows[0]["id"], True), "outbox drop")
+    same(c.events("outbox", "release"), [{"released": 1}], "outbox release")
+    flush, = c.events("outbox", "flush", s)
+    same((flush["sent"], flush["commands"], flush["dead"]), (0, 1, 0), "outbox flush")
+    c.events(s, "--limit", "2", SAMPLE, code=75)
+    rows = c.events("state", "held")
+    same([r["state"] for r in rows], ["held", "held"], "state held")
+    again, = c.events("state", "requeue", str(rows[0]["id"]))
+    same((again["id"], again["requeued"]), (rows[0]["id"], True), "state requeue")
+    gone, = c.events("state", "forget", str(rows[1]["id"]))
+    same((gone["id"], gone["forgotten"], len(c.events("state", "held"))), (rows[1]["id"], True, 1), "state forget")
+    c.run("state", "show", str(rows[0]["id"]), "--json", code=64)
+    for args in (["state", "held", "5"], ["state", "accounts", "x"], ["outbox", "list", "5"], ["outbox", "drop", "5", "6"]):
+        c.run(*args, code=64)
+        has(c.err, "too many words")
 
 
 # ---- scripts as commands ----
@@ -1036,7 +1064,7 @@ def T13_roots(c):
 
 
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
-         held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
+         held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, json_of_commands, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
          H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, T17_round_trip, D08_signals,
          D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S09_replies, S10_a_million_forwards, S10_run_after_run, worst_of_several, mark_all_seen, C08_closed_to_others, T13_roots, progress, demo, man_page]
 
