@@ -271,6 +271,16 @@ static void close_plan(struct engine *en, struct plan *p)
                 log_error("closing a message: %s", e.text);
 }
 
+/* The finalizers of what this message left behind run now, in its time and at its cost, not in that of a later one. */
+static void run_finalizers(struct engine *en)
+{
+        if (!en->finalizers)
+                return;
+        en->finalizers = false;
+        deadline_enter(en->L); /* the handler's coroutine may be among it */
+        lua_gc(en->L, LUA_GCCOLLECT, 0);
+}
+
 static enum verdict go_on(struct engine *en, struct plan *p, struct handler *h, int nargs, struct err *e)
 {
         struct failure f = { en, p, h, LUA_OK, e };
@@ -294,8 +304,10 @@ static enum verdict go_on(struct engine *en, struct plan *p, struct handler *h, 
                 count(en, p);
                 v = RUN_DONE;
         }
-        if (v != RUN_WAIT)
+        if (v != RUN_WAIT) {
                 give_coroutine(en, h);
+                run_finalizers(en);
+        }
         en->failed += v == RUN_FAIL;
         h->ticks = deadline_end();
         face_set_current(en->L, NULL);

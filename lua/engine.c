@@ -313,6 +313,10 @@ static int run_chunk(lua_State *L)
         } else {
                 lua_call(L, 0, 0);
         }
+        lua_settop(L, 0);
+        if (engine_of(L)->finalizers) /* of what the top of a script left behind: no message pays for it */
+                lua_gc(L, LUA_GCCOLLECT, 0);
+        engine_of(L)->finalizers = false;
         return 0;
 }
 

@@ -127,6 +127,26 @@ static int collect(lua_State *L)
         return luaL_error(L, "collectgarbage: '%s' is not for scripts; possible are collect, step, count and isrunning", what);
 }
 
+/* As Lua's own; and it is noted when an object has a finalizer (only the __gc that stands there now makes it one). */
+static int set_metatable(lua_State *L)
+{
+        int type = lua_type(L, 2);
+
+        luaL_checktype(L, 1, LUA_TTABLE);
+        luaL_argexpected(L, type == LUA_TNIL || type == LUA_TTABLE, 2, "nil or table");
+        if (luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL)
+                return luaL_error(L, "cannot change a protected metatable");
+        lua_settop(L, 2);
+        if (type == LUA_TTABLE) {
+                lua_pushliteral(L, "__gc");
+                if (lua_rawget(L, 2) != LUA_TNIL)
+                        engine_of(L)->finalizers = true;
+                lua_settop(L, 2);
+        }
+        lua_setmetatable(L, 1);
+        return 1;
+}
+
 /* os */
 
 static int os_time(lua_State *L)
@@ -498,6 +518,8 @@ int luaopen_sandbox(lua_State *L)
         }
         keep_only(L, "debug", debug_names);
         wrap(L, NULL, "collectgarbage", collect);
+        lua_pushcfunction(L, set_metatable);
+        lua_setglobal(L, "setmetatable");
         if (!(allow & ENGINE_ALLOW_BYTECODE))
                 wrap(L, NULL, "load", load_text);
         close_doors(L, allow);

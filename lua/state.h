@@ -26,6 +26,7 @@ struct engine {
         struct limits limits;
         size_t heap;                       /* bytes the state holds */
         bool heap_over;                    /* limits.heap was met since this was cleared */
+        bool finalizers;                   /* the script made objects with __gc since this was cleared */
         struct digest *texts;
         struct str dir;                    /* where names that a script reads start; empty: the working directory */
         struct str script;                 /* the path of the script being loaded; empty for -e */

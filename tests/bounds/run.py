@@ -142,6 +142,19 @@ def L01_other_commands():
         check(r.code == 70 and "CPU limit" in r.err and r.cpu <= 3 * BUDGET, "L01 %s: %d, %.2f s, %s" % (words[0], r.code, r.cpu, r.err))
 
 
+def L01_finalizer_of_one_message():
+    """What a handler leaves behind is finalized in its message's time: a finalizer that loops costs that message its turn, and no other."""
+    for name, body in (("left behind", "setmetatable({}, { __gc = function() while true do end end })"),
+                       ("kept by its coroutine", "local x <const> = setmetatable({}, { __gc = function() while true do end end }) m:pipe { 'true' }"),
+                       ("after an error", "kept = setmetatable({}, { __gc = function() while true do end end }) kept = nil error 'no'")):
+        contained("L01 finalizer " + name, body)
+    p = Place("L01 finalizer at the top", "mail.limits { cpu = %g }\nsetmetatable({}, { __gc = function() while true do end end })\n"
+              "mail.on_message(function(m) m:deliver 'A' end)\n" % BUDGET)
+    r = p.run()
+    check(r.code == 70 and "CPU limit" in r.err, "a finalizer at the top: %d, %s" % (r.code, r.err))
+    same((p.subjects(), "no held" in p.held() or "Nothing is held" in p.held()), ([], True), "a finalizer at the top: no message pays for it")
+
+
 def L01_finalizer_at_the_end():
     """A finalizer that loops when the state closes: everything was done and said, the program ends all the same, with its own code if it has one."""
     p = Place("L01 at the end", "mail.limits { cpu = %g }\nkept = setmetatable({}, { __gc = function() while true do end end })\n"
@@ -537,6 +550,6 @@ def B06_many_long_names():
 
 
 if __name__ == "__main__":
-    kit.tests(L01_attacks, L01_more_attacks, L01_at_the_top, L01_other_commands, L01_finalizer_at_the_end, L02_errors, L03_stale_handles, L04_yields_and_replacements, L04_odd_arguments, L04_a_handler_that_waits,
+    kit.tests(L01_attacks, L01_more_attacks, L01_at_the_top, L01_other_commands, L01_finalizer_of_one_message, L01_finalizer_at_the_end, L02_errors, L03_stale_handles, L04_yields_and_replacements, L04_odd_arguments, L04_a_handler_that_waits,
               L05_what_a_script_may_be,
               L06_logs, L07_deletes_then_errors, L07_deletes_then_errors_on_a_server, L09_endless_on_one_of_many, L10_closed_doors, L10_opened_doors, B06_many_long_names, P12_a_million_listed, P12_endless_listing, P12_part_by_part)
