@@ -556,7 +556,7 @@ size_t commit_batch(struct committer *c, struct item *const *items, size_t n, bo
         size_t good;
         bool named;
 
-        good = commit_names(items, n, retry, e);
+        good = commit_names(c->names, items, n, retry, e);
         if (good == 0)
                 return 0;
         if (!lists_room(&l, items, good, e) || !commit_items(c, items, good, &l, e)) {

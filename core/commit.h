@@ -72,7 +72,7 @@ size_t commit_batch(struct committer *c, struct item *const *items, size_t n, bo
 /* Writes an archive's resume mark that a batch has left out: those of messages that were only looked at are written once a second. */
 bool commit_reached(struct committer *c, int64_t account, struct guard *g, struct err *e) MUST_CHECK;
 /* commit_batch's look at the names: how many of the items, from the first on, still have what they were decided on. Private to commit*.c. */
-size_t commit_names(struct item *const *items, size_t n, bool *retry, struct err *e);
+size_t commit_names(struct names *names, struct item *const *items, size_t n, bool *retry, struct err *e);
 /* The last finished renames leave the journal. */
 bool commit_close(struct committer *c, struct err *e) MUST_CHECK;
 

@@ -1,6 +1,6 @@
 /* Before commitment the names are looked at once more. A name that was free may be taken by now; and a save that found its very
  * content under its name ("same": nothing to write) relies on a file that must be there: on the disk, or of an item before it in the batch.
- * The plan that promised it may have failed meanwhile, or somebody has removed the file. */
+ * The plan that promised it may have failed meanwhile, or somebody has removed the file, or changed it. */
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -10,6 +10,7 @@
 #include "core/sys.h"
 
 struct look {
+        struct names *names;  /* may be NULL: that something is there is enough then */
         struct item *const *items;
         size_t n;             /* of those before the one that is looked at */
         struct map *promised; /* paths that they save; made when first needed, behind `mapped` */
@@ -57,10 +58,13 @@ static bool own_promise(const struct look *k, const struct effect *same)
         return false;
 }
 
-static bool is_on_disk(const struct effect *f)
+static bool is_on_disk(const struct look *k, const struct effect *f)
 {
-        int fd = sys_open_beneath(root_fd(f->root), f->path, O_PATH | O_NOFOLLOW, 0, NULL);
+        int fd;
 
+        if (k->names && f->conflict != CONFLICT_KEEP)
+                return names_hold(k->names, f->root, f->path, k->items[k->n]->plan->arena);
+        fd = sys_open_beneath(root_fd(f->root), f->path, O_PATH | O_NOFOLLOW, 0, NULL);
         if (fd >= 0)
                 close(fd);
         return fd >= 0;
@@ -85,7 +89,7 @@ static bool still_holds(struct look *k, const struct effect *f)
         if (f->kind != EFFECT_SAVE)
                 return true;
         if (f->same)
-                return is_on_disk(f) || is_promised(k, f);
+                return is_on_disk(k, f) || is_promised(k, f);
         return !f->is_staged || !staging_taken(&f->staged) || err_set(k->e, ERR_EXISTS, "%.*s was taken meanwhile", STR_FMT(f->path));
 }
 
@@ -99,9 +103,9 @@ static bool item_holds(struct look *k)
         return true;
 }
 
-size_t commit_names(struct item *const *items, size_t n, bool *retry, struct err *e)
+size_t commit_names(struct names *names, struct item *const *items, size_t n, bool *retry, struct err *e)
 {
-        struct look k = { .items = items, .e = e };
+        struct look k = { .names = names, .items = items, .e = e };
 
         while (k.n < n && item_holds(&k))
                 k.n++;

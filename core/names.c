@@ -27,6 +27,7 @@ struct series {
 struct promise {
         uint8_t hash[DIGEST_SIZE];
         bool known;            /* the hash: not when a file that is there was only kept */
+        bool replaced;         /* and then, or at once, by another content, which may be dropped: nobody else relies on what will be there */
         names_hash *find;      /* how it is found, until it is known; NULL: it cannot be */
         void *ctx;
         unsigned count;
@@ -169,8 +170,11 @@ static bool file_hash(struct asking *q, unsigned number, struct str path, struct
                 memcpy(out, f->hash, DIGEST_SIZE);
                 return true;
         }
-        if (known_hash(q, number, st, out))
+        if (known_hash(q, number, st, out)) {
+                if (memcmp(out, q->mine, DIGEST_SIZE) == 0) /* the others may only probably be so */
+                        remember(q->n, whole, st, out);
                 return true;
+        }
         fd = sys_open_beneath(root_fd(q->r), path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0, NULL);
         if (fd < 0)
                 return false;
@@ -199,6 +203,8 @@ static bool their_hash(struct asking *q, unsigned number, enum there what, struc
 {
         struct stat now;
 
+        if (what == THERE_PROMISE && p->replaced)
+                return false;
         if (what == THERE_PROMISE)
                 know(p);
         if (what == THERE_PROMISE && p->known) {
@@ -243,6 +249,22 @@ static bool promise_with(struct asking *q, struct str path, struct str whole, na
 static bool promise(struct asking *q, struct str path, struct str whole, struct series *series, unsigned number)
 {
         return promise_with(q, path, whole, NULL, series, number);
+}
+
+/* The hash stays that of what was promised first: some may rely on it. */
+static bool promise_other(struct asking *q, struct str path, struct str whole)
+{
+        struct promise *p = map_get(q->n->promised, whole);
+
+        if (p) {
+                know(p);
+                p->count++;
+        } else if (promise(q, path, whole, NULL, 0)) {
+                p = map_get(q->n->promised, whole);
+        }
+        if (p)
+                p->replaced = true;
+        return p != NULL;
 }
 
 /* ---- numbered names -------------------------------------------------------------------------------------------- */
@@ -390,8 +412,10 @@ static bool take_taken(struct asking *q, struct str own, struct str path, struct
         if (!my_hash(q))
                 return false;
         *same = their_hash(q, 1, what, p, path, whole, st, theirs) && memcmp(theirs, q->mine, DIGEST_SIZE) == 0;
-        if (*same || (how == CONFLICT_REPLACE && what != THERE_OTHER))
+        if (*same)
                 return promise(q, path, whole, NULL, 0);
+        if (how == CONFLICT_REPLACE && what != THERE_OTHER)
+                return promise_other(q, path, whole);
         return how == CONFLICT_NUMBER ? take_numbered(q, own, out, same) : taken_error(q, path, what);
 }
 
@@ -461,6 +485,31 @@ void names_release(struct names *n, struct root *r, struct str path)
                 pthread_mutex_unlock(&n->lock);
         }
         arena_free(a);
+}
+
+static bool holds(struct asking *q, struct str path, struct str whole)
+{
+        const struct promise *p = map_get(q->n->promised, whole);
+        uint8_t theirs[DIGEST_SIZE];
+        struct stat st;
+
+        if (!p || !p->known || look_on_disk(q->r, path, &st, NULL) != THERE_FILE)
+                return false;
+        memcpy(q->mine, p->hash, DIGEST_SIZE);
+        q->base = p->series ? str_make(p->series->base, p->series->base_n) : whole;
+        return file_hash(q, p->series ? p->number : 1, path, whole, &st, theirs) && memcmp(theirs, q->mine, DIGEST_SIZE) == 0;
+}
+
+bool names_hold(struct names *n, struct root *r, struct str path, struct arena *a)
+{
+        struct asking q = { .n = n, .r = r, .hashed = true, .a = a };
+        struct str whole = names_key(n, r, path, a);
+        bool ok;
+
+        pthread_mutex_lock(&n->lock);
+        ok = whole.p && holds(&q, path, whole);
+        pthread_mutex_unlock(&n->lock);
+        return ok;
 }
 
 /* Under which name, and what, when that is known. A file that is to be replaced may be promised for several contents at once. */

@@ -95,6 +95,9 @@ bool names_caseless(struct names *n) MUST_CHECK;
 bool names_take(struct names *n, struct root *r, struct str path, enum on_conflict how, names_hash *hash, void *ctx, struct str *out, bool *same,
                 struct arena *a, struct err *e) MUST_CHECK;
 void names_release(struct names *n, struct root *r, struct str path);
+/* Where *same was set, and until the release: does the file that is there hold that content still? What was read once is not read again
+ * while it stays the same file. */
+bool names_hold(struct names *n, struct root *r, struct str path, struct arena *a);
 /* For the ledger: what is staged under a promised name, where its content is known. Then, before the transaction, everything that was
  * learned since the last (NULL: nothing), to be written in it. A transaction that fails may lose it. */
 struct learned;

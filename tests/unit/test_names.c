@@ -93,7 +93,7 @@ TEST(names_on_disk)
         CHECK_STR(take("x", "2", CONFLICT_NUMBER), "x (2)=");
         CHECK_STR(take("x", "4", CONFLICT_NUMBER), "x (4)");
         CHECK_STR(take("x", "5", CONFLICT_REPLACE), "x");
-        CHECK_STR(take("x", "5", CONFLICT_REPLACE), "x=");
+        CHECK_STR(take("x", "5", CONFLICT_REPLACE), "x"); /* the one before it may be dropped */
         CHECK_STR(take("x", "7", CONFLICT_KEEP), "x=");
         gone();
 }
@@ -128,6 +128,32 @@ TEST(a_dropped_name_is_free_again)
         names_release(n, r, STR("x (2)"));
         names_release(n, r, STR("x (2)")); /* once too often */
         CHECK_STR(take("x", "2", CONFLICT_NUMBER), "x (2)");
+        gone();
+}
+
+/* A name that is to hold one content and then another: which it will be nobody knows, so it is nobody's "already there". */
+TEST(a_replacement_that_is_dropped)
+{
+        fresh();
+        CHECK_STR(take("f", "1", CONFLICT_NUMBER), "f");
+        CHECK_STR(take("f", "2", CONFLICT_REPLACE), "f");
+        names_release(n, r, STR("f"));
+        CHECK_STR(take("f", "2", CONFLICT_NUMBER), "f (2)");
+        CHECK_STR(take("f", "1", CONFLICT_NUMBER), "f (3)");
+        gone();
+        fresh();
+        CHECK_STR(take("f", "1", CONFLICT_NUMBER), "f");
+        CHECK_STR(take("f", "2", CONFLICT_REPLACE), "f");
+        put("f", "1"); /* the first is there, the second will take its place */
+        names_release(n, r, STR("f"));
+        CHECK_STR(take("f", "1", CONFLICT_NUMBER), "f (2)");
+        names_release(n, r, STR("f"));
+        CHECK_STR(take("f", "1", CONFLICT_NUMBER), "f=");
+        CHECK(names_hold(n, r, STR("f"), a));
+        CHECK_STR(take("f", "4", CONFLICT_REPLACE), "f");
+        CHECK(names_hold(n, r, STR("f"), a));
+        put("f", "4");
+        CHECK(!names_hold(n, r, STR("f"), a));
         gone();
 }
 

@@ -252,6 +252,29 @@ TEST(same_removed_meanwhile)
         CHECK(times_in("root/msg", 2) == 1);
 }
 
+static enum verdict file_changed(struct play *g, struct plan *p, int number, struct err *e)
+{
+        bool ok = play_save_as(p, "msg/", number, e);
+
+        if (number == 2 && g->calls++ == 0)
+                write_file("root/msg/2", STR("edited"));
+        return ok ? RUN_DONE : RUN_FAIL;
+}
+
+/* The same, but somebody edited it. */
+TEST(same_edited_meanwhile)
+{
+        struct play g = play_new(save_each);
+
+        write_mbox("a.mbox", 1, 3, 100);
+        play_run(&g, "a.mbox", NULL);
+        g.rule = file_changed;
+        play_run(&g, "a.mbox", NULL);
+        CLEAN(&g);
+        CHECK(g.result.messages == 3 && g.result.held == 0);
+        CHECK(times_in("root/msg", 2) == 1 && entries("root/msg") == 4);
+}
+
 /* A held message's promise is nobody's: the next one with that content writes the file. */
 static enum verdict first_promises(struct play *g, struct plan *p, int number, struct err *e)
 {
@@ -340,6 +363,31 @@ TEST(promise_of_a_waiting_message)
         CLEAN(&g);
         CHECK(g.result.messages == 1 && g.result.held == 1);
         CHECK(times_in("root", 7) == 1);
+}
+
+/* The same where another file stands there, which a wants to replace: that it is there says nothing. */
+static enum verdict replace_and_wait(struct play *g, struct plan *p, int number, struct err *e)
+{
+        bool first = str_find_str(p->source->name, STR("a.mbox")) < p->source->name.n;
+
+        if (!play_save(p, STR("same"), first ? CONFLICT_REPLACE : CONFLICT_NUMBER, e))
+                return RUN_FAIL;
+        p->wait = nap;
+        return first ? RUN_WAIT : RUN_DONE;
+}
+
+TEST(replacement_of_a_waiting_message)
+{
+        struct play g = play_new(replace_and_wait);
+
+        g.resume = fails;
+        write_file("root/same", STR("another"));
+        write_mbox("a.mbox", 7, 1, 100);
+        write_mbox("b.mbox", 7, 1, 100);
+        play_run(&g, "a.mbox", "b.mbox", NULL);
+        CLEAN(&g);
+        CHECK(g.result.messages == 1 && g.result.held == 1);
+        CHECK(times_in("root", 7) == 1 && entries("root") == 2);
 }
 
 /* a waits while something it may have seen is undone: it is decided again, and each message still has one outcome. */
