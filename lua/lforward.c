@@ -505,6 +505,8 @@ static int send(lua_State *L)
         luaL_checktype(L, 1, LUA_TTABLE);
         lua_settop(L, 1);
         OPTIONS_CHECK(L, 1, "mail.send", names);
+        if (p->message) /* a note to oneself about each message is a circle like any other */
+                refuse_loop(L, p, "mail.send");
         lua_getfield(L, 1, "to");
         add_recipients(&m, lua_gettop(L));
         m.c->subject = one_line(&m, "subject");
@@ -573,7 +575,7 @@ static const luaL_Reg part_methods[] = {
 
 static const luaL_Reg mail_functions[] = {
         /*** mail.send(options)
-         * A mail of your own, into the outbox; in a handler or in mail.on_finish.
+         * A mail of your own, into the outbox; in a handler or in mail.on_finish. In a handler refused as m:forward: a mail for each mail may come back.
          * option to: an address, or a list of them.
          * option cc: further addresses.
          * option bcc: addresses that nobody sees.

@@ -703,7 +703,8 @@ def S09_to_oneself(c):
     c.env["PW"] = "secret"
     plain = b"From: b@example.net\nTo: anna@example.com\nSubject: round\nMessage-ID: <1@example.net>\n\ntext\n"
     servers = world.Servers()
-    for n, verb in enumerate(["m:forward 'anna@example.com'", "m:forward('anna@example.com', { as = 'inline' })", "m:redirect 'anna@example.com'"]):
+    for n, verb in enumerate(["m:forward 'anna@example.com'", "m:forward('anna@example.com', { as = 'inline' })", "m:redirect 'anna@example.com'",
+                              "mail.send { to = 'anna@example.com', subject = 'new: ' .. m.subject }"]):
         drop, sink = servers.maildrop, servers.sink = world.Maildrop({1: (plain, [])}), world.Sink()
         args = [c.script(LOOP % (servers.pop3, servers.smtp, verb)), "--state", "%s/state%d" % (c.d, n)]
         c.run(*args)
@@ -719,12 +720,13 @@ def S09_fifty_servers(c):
     """More than 50 Received fields, without our header: refused too; 50 are not."""
     c.env["PW"] = "secret"
     servers = world.Servers()
-    for fields, code in ((50, 0), (51, 75)):
+    send = "mail.send { to = 'b@example.org', text = 'x' }"
+    for fields, code, verb in ((50, 0, "m:redirect 'b@example.org'"), (51, 75, "m:redirect 'b@example.org'"), (50, 0, send), (51, 75, send)):
         hops = b"Received: from a by b; Mon, 2 Nov 2026 10:12:40 +0100\n" * fields
         servers.maildrop, sink = world.Maildrop({1: (hops + b"From: b@example.net\nSubject: x\n\nx\n", [])}), world.Sink()
         servers.sink = sink
-        c.run(c.script(LOOP % (servers.pop3, servers.smtp, "m:redirect 'b@example.org'")), "--state", "%s/%d" % (c.d, fields), code=code)
-        same(len(sink.mails), int(code == 0), "sent with %d fields" % fields)
+        c.run(c.script(LOOP % (servers.pop3, servers.smtp, verb)), "--state", "%s/%d%s" % (c.d, fields, verb[:6]), code=code)
+        same(len(sink.mails), int(code == 0), "sent with %d fields, %s" % (fields, verb))
     has(c.err, "51 Received fields", "run in a circle")
 
 
