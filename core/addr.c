@@ -26,6 +26,7 @@ struct reader {
         size_t before;           /* of the phrase stood before it */
         bool apart;              /* two words in spec with only blanks between them */
         bool blank;              /* blanks since the last byte in spec */
+        bool open;               /* a '<' somewhere before had no '>': one that comes later may be its */
         bool junk;
         struct addr *first, **last;
         unsigned count;
@@ -189,6 +190,7 @@ static void read_angle(struct reader *r)
         r->angle = true;
         r->before = r->phrase.n;
         r->inside = str_make(r->rest.p + 1, (end < r->rest.n ? end : r->rest.n) - 1);
+        r->open |= !closed;
         if (!closed || twice)
                 *r->defects |= ADDR_SYNTAX;
         r->rest = str_from(r->rest, end + closed);
@@ -431,6 +433,10 @@ static void respec(struct reader *r)
                 bool read = read_piece(r);
 
                 r->phrase.n = phrase;
+                if (!read && !str_trim(str_from(r->rest, 1)).n) { /* "<joe@x.org;>" */
+                        *r->defects |= ADDR_SYNTAX;
+                        break;
+                }
                 if (!read) { /* a separator, which no address has: it will be none */
                         add_spec(r, r->rest.p[0]);
                         r->rest = str_from(r->rest, 1);
@@ -439,9 +445,20 @@ static void respec(struct reader *r)
         r->rest = rest;
 }
 
+/* What may be an address: "joe@x.org>" has lost its '<', which is as clear as "<joe@x.org". */
+static struct str likely_spec(struct reader *r)
+{
+        struct str s = buf_str(&r->spec);
+
+        if (r->angle || r->open || !str_ends(s, STR(">")))
+                return s;
+        *r->defects |= ADDR_SYNTAX;
+        return str_first(s, s.n - 1);
+}
+
 static void fill(struct reader *r, struct addr *o, struct str all)
 {
-        struct str name = STR("");
+        struct str name = STR(""), spec;
 
         if (r->angle)
                 name = decoded(r, buf_str(&r->phrase));
@@ -454,8 +471,9 @@ static void fill(struct reader *r, struct addr *o, struct str all)
         o->name = name.n ? name : STR("");
         o->group = r->group;
         o->user = o->domain = STR("");
-        if (!r->apart && !r->junk && split_spec(r, o, buf_str(&r->spec))) {
-                put_address(r, o, buf_str(&r->spec));
+        spec = likely_spec(r);
+        if (!r->apart && !r->junk && split_spec(r, o, spec)) {
+                put_address(r, o, spec);
                 return;
         }
         *r->defects |= ADDR_SYNTAX;
@@ -507,6 +525,14 @@ static void end_without_comma(struct reader *r)
         buf_free(&words);
 }
 
+/* An address before a ':' is no group's name, and not to be lost: something else has run into the field. */
+static bool holds_address(const struct reader *r)
+{
+        struct str spec = buf_str(&r->spec);
+
+        return str_find(spec, '@') < spec.n && str_find(spec, '"') == spec.n;
+}
+
 /* At a byte that ends a mailbox. ';' ends a group; elsewhere it parts addresses, as Outlook's users think it does. */
 static void end_piece(struct reader *r)
 {
@@ -516,12 +542,14 @@ static void end_piece(struct reader *r)
                 end_without_comma(r);
                 return;
         }
-        if (c == ':' && !r->angle) {
+        if (c == ':' && !r->angle && !holds_address(r)) {
                 r->group = decoded(r, buf_str(&r->phrase));
         } else {
                 end_mailbox(r);
                 if (c == ';')
                         r->group = STR_NONE;
+                if (c == ':')
+                        *r->defects |= ADDR_SYNTAX;
         }
         r->rest = str_from(r->rest, 1);
         reset(r);

@@ -128,6 +128,18 @@ TEST(H05_never_another_address)
         CHECK(defects & ADDR_SYNTAX);
 }
 
+TEST(brackets_and_colons_astray)
+{
+        CHECK_STR(parse("a@b.org>, B <c@d.org;>"), "|a@b.org / B|c@d.org");
+        CHECK(defects & ADDR_SYNTAX);
+        CHECK_STR(parse("B a@b.org>, <c@d.org;e@f.org>"), "|B a@b.org>! / |c@d.org;e@f.org!");
+        CHECK_STR(parse("a@b.org>>"), "|a@b.org>>!");
+        CHECK_STR(parse("c@d.org Subject: one"), "|c@d.org Subject! / |one!");
+        CHECK(defects & ADDR_SYNTAX);
+        CHECK_STR(parse("l@x.org: a@b.org; e@f.org"), "|l@x.org / |a@b.org / |e@f.org");
+        CHECK_STR(parse("\"l@x.org\": a@b.org; e@f.org"), "|a@b.org|l@x.org / |e@f.org");
+}
+
 static void check_linear(const char *unit, size_t n)
 {
         struct buf b = BUF_INIT;
