@@ -14,7 +14,7 @@ const struct defect_word defect_words[] = {
         { "boundary.nul", "a boundary line is followed by a NUL byte; it is not taken for a boundary" },
         { "boundary.suffix", "a boundary line with more than its boundary; taken for one all the same" },
         { "charset.bad", "bytes that are invalid in their charset; they became U+FFFD" },
-        { "charset.guessed", "text without a usable charset, read by its byte order mark or Japanese shifts, as UTF-8 where valid, else as Windows-1252; or a header's 8-bit bytes, read in the charset of the text" },
+        { "charset.guessed", "text without a usable charset, read by its byte order mark or Japanese shifts, as UTF-8 where valid, else as Windows-1252; or a header's 8-bit bytes, read in the charset of the text, or its Japanese shifts" },
         { "charset.unknown", "an unknown charset; read as UTF-8 where valid, else as Windows-1252" },
         { "date.from.fetch", "no usable Date; the time it was fetched stands in" },
         { "date.from.received", "no usable Date; the topmost Received stands in" },

@@ -129,27 +129,37 @@ static struct str text_charset(struct message *m)
         return STR_NONE;
 }
 
-/* Only where the charset leaves ASCII alone and fits: what parts and quotes a field must not change. Else the bytes are the reader's to
- * guess. */
-struct str message_from_8bit(struct message *m, struct str raw, struct str charset, struct arena *a)
+/* Does the charset leave ASCII alone, which parts and quotes a field? */
+static bool keeps_ascii(struct message *m, struct str charset)
 {
         static const char ascii[] = "\"(),:;<=>?@[\\]_a0";
+        struct buf b = BUF_INIT;
+        bool same = charset_to_utf8(charset, str_of(ascii), &b, NULL, NULL) && str_eq(buf_str(&b), str_of(ascii));
+
+        if (b.failed)
+                message_nomem(m);
+        buf_free(&b);
+        return same;
+}
+
+/* Only where the charset fits; else the bytes are the reader's to guess. */
+struct str message_from_8bit(struct message *m, struct str raw, struct str charset, struct arena *a)
+{
         struct buf b = BUF_INIT;
         struct str out = raw;
         bool bad = false, unknown = false;
 
-        if (utf8_valid(raw))
+        if (message_has_shifts(raw) && str_find_str(raw, STR("=?")) == raw.n)
+                charset = STR("iso-2022-jp"); /* mail before encoded-words; quotes and backslashes may be halves of characters */
+        else if (utf8_valid(raw))
                 return raw;
         if (charset.n == 0 || str_eq(charset, STR("us-ascii")))
                 charset = text_charset(m);
         if (charset.n == 0 || str_starts(charset, STR("utf")) || str_eq(charset, STR("iso-8859-1")))
                 return raw; /* not UTF-8, as we know; and words.c takes the other for what it mostly is */
-        if (charset_to_utf8(charset, str_of(ascii), &b, &bad, &unknown) && str_eq(buf_str(&b), str_of(ascii))) {
-                buf_clear(&b);
-                if (charset_to_utf8(charset, raw, &b, &bad, &unknown) && !bad && !unknown) {
-                        message_add_defect(m, "charset.guessed");
-                        out = arena_str(a, buf_str(&b));
-                }
+        if (keeps_ascii(m, charset) && charset_to_utf8(charset, raw, &b, &bad, &unknown) && !bad && !unknown) {
+                message_add_defect(m, "charset.guessed");
+                out = arena_str(a, buf_str(&b));
         }
         if (b.failed || !out.p)
                 message_nomem(m);

@@ -125,8 +125,11 @@ void message_need_tree(struct message *m);
 /* A raw field value decoded to UTF-8, in arena a. */
 struct str message_decode(struct message *m, struct str raw, struct arena *a);
 /* Bytes in a field that are neither ASCII nor UTF-8 are most likely in the charset of the text (old Russian, Chinese and Japanese mail): in
- * the one given, or, where that says nothing, of the first text that names one. The field as UTF-8, or as it is. */
+ * the one given, or, where that says nothing, of the first text that names one. Raw ISO-2022-JP is read, too. The field as UTF-8, or as it
+ * is. */
 struct str message_from_8bit(struct message *m, struct str raw, struct str charset, struct arena *a);
+/* RFC 1468: Japanese in seven bits, whose shifts nothing else looks like. */
+bool message_has_shifts(struct str s);
 /* s itself when it is UTF-8; else a copy with U+FFFD for what is not. For identifiers, which nobody may write but in ASCII. */
 struct str message_utf8(struct message *m, struct str s);
 /* Opens what p wraps: its contents become p's children. Once. */

@@ -87,8 +87,7 @@ static struct str utf16_of(struct str in)
         return zeros[1] > zeros[0] ? STR("utf-16le") : STR("utf-16be");
 }
 
-/* RFC 1468: Japanese in seven bits, whose shifts nothing else looks like. */
-static bool has_japanese_shifts(struct str in)
+bool message_has_shifts(struct str in)
 {
         return str_find_str(in, STR("\x1b$B")) < in.n || str_find_str(in, STR("\x1b$@")) < in.n;
 }
@@ -100,7 +99,7 @@ static struct str guess_charset(struct part *p, struct str in)
 
         if (!charset.n && str_eq(p->mime->type, STR("text/html")))
                 return html_charset(in);
-        if (!charset.n && has_japanese_shifts(in))
+        if (!charset.n && message_has_shifts(in))
                 charset = STR("iso-2022-jp");
         if (charset.n)
                 message_add_defect(p->m, "charset.guessed");

@@ -231,6 +231,25 @@ TEST(text_in_charsets_undeclared)
         }
 }
 
+/* Headers in Japanese as mail was before encoded-words: a quote or a backslash may be half a character. */
+TEST(japanese_shifts_in_headers)
+{
+        struct message *m = open_message(STR("Subject: Re: \x1b$BF|K\\\x1b(B!\nFrom: \x1b$B\"\"F|\x1b(B <a@b.org>\nContent-Type: application/pdf;\n"
+                                             "\tname=\"\x1b$BF|K\\\x1b(B.pdf\"\n\nx\n"));
+        struct message *words = open_message(STR("Subject: =?utf-8?q?a?= \x1b$BF|\x1b(B\n\nx\n"));
+        struct part **leaves;
+
+        CHECK_STR(message_subject(m), "Re: \xe6\x97\xa5\xe6\x9c\xac!");
+        CHECK_STR(message_addresses(m, STR("from"))->name, "\xe2\x96\xa1\xe6\x97\xa5");
+        CHECK_STR(message_addresses(m, STR("from"))->addr, "a@b.org");
+        NEED(message_leaves(m, &leaves) == 1);
+        CHECK_STR(part_name(leaves[0]), "\xe6\x97\xa5\xe6\x9c\xac.pdf");
+        CHECK(flagged(m, "charset.guessed"));
+        CHECK_STR(message_subject(words), "a $BF|(B");
+        message_free(m);
+        message_free(words);
+}
+
 TEST(flowed_text)
 {
         static const struct {
