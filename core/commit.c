@@ -306,7 +306,7 @@ static struct mark new_mark(struct committer *c, struct item *it)
 
         m.account = it->account;
         m.uid = o->uid;
-        m.occurrence = o->occurrence;
+        m.occurrence = o->occurrence + it->twin;
         m.size = message_size(it->plan->message);
         m.last_seen = c->now;
         if (!m.first_seen)

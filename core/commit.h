@@ -28,6 +28,7 @@ struct item {
         struct guard *guard;
         int64_t account;           /* the ledger's id of the account or archive */
         struct mark mark;          /* what was known of it (id 0: nothing); mark.spool is removed once it is settled */
+        unsigned twin;             /* added to its occurrence: an archive's UID is a place, where others that are held may have stood */
         uint64_t number;           /* in an archive that can be resumed: the mark set behind it; 0: none */
         bool crashed;              /* it killed a worker: nothing of it is parsed any more */
         bool hold;                 /* hold it instead of carrying out the plan */

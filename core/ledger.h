@@ -72,6 +72,9 @@ struct mark {
 /* *found tells. By UID; by content within the account. */
 bool ledger_mark(struct ledger *l, int64_t account, struct str uid, unsigned occurrence, struct mark *out, bool *found,
                  struct arena *a, struct err *e) MUST_CHECK;
+/* The first with that UID and this occurrence or a later one. */
+bool ledger_mark_from(struct ledger *l, int64_t account, struct str uid, unsigned occurrence, struct mark *out, bool *found,
+                      struct arena *a, struct err *e) MUST_CHECK;
 bool ledger_mark_id(struct ledger *l, int64_t id, struct mark *out, bool *found, struct arena *a, struct err *e) MUST_CHECK;
 bool ledger_mark_by_content(struct ledger *l, int64_t account, const uint8_t hash[DIGEST_SIZE], struct mark *out, bool *found,
                             struct arena *a, struct err *e) MUST_CHECK;

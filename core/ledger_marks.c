@@ -165,6 +165,19 @@ bool ledger_mark(struct ledger *l, int64_t account, struct str uid, unsigned occ
         return one_mark(&q, out, found, a);
 }
 
+bool ledger_mark_from(struct ledger *l, int64_t account, struct str uid, unsigned occurrence, struct mark *out, bool *found,
+                      struct arena *a, struct err *e)
+{
+        struct query q;
+
+        query_open(&q, l, "looking for marks of a UID",
+                   "SELECT " MARK_COLUMNS " FROM mark WHERE account = ? AND uid = ? AND occurrence >= ? ORDER BY occurrence LIMIT 1", e);
+        query_int(&q, account);
+        query_bytes(&q, uid);
+        query_int(&q, occurrence);
+        return one_mark(&q, out, found, a);
+}
+
 bool ledger_mark_id(struct ledger *l, int64_t id, struct mark *out, bool *found, struct arena *a, struct err *e)
 {
         struct query q;

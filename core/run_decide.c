@@ -251,6 +251,31 @@ static void take_in_hand(struct run *r, struct job *j)
         hand_handler_begins(r->config.limits.cpu);
 }
 
+/* An archive's message by what it is: where it stands another may have stood when that was held (a log rotated, standard input). */
+static bool look_up_held(struct run *r, struct job *j, bool *found, struct err *e)
+{
+        const struct origin *o = message_origin(j->message);
+        struct arena *a = j->item.plan->arena;
+        uint8_t hash[DIGEST_SIZE];
+        struct mark m;
+
+        j->item.twin = 0;
+        for (unsigned n = 0;; n = m.occurrence + 1) {
+                if (!ledger_mark_from(r->ledger, j->lane->la.id, o->uid, n, &m, found, a, e))
+                        return false;
+                if (!*found)
+                        return true;
+                if (n == 0 && !message_hash(j->message, hash, e))
+                        return false;
+                if (memcmp(hash, m.content_hash, DIGEST_SIZE) == 0)
+                        break;
+                j->item.twin += m.occurrence == j->item.twin; /* the first that is free */
+        }
+        j->item.mark = m;
+        j->item.twin = m.occurrence;
+        return true;
+}
+
 /* What the state knows of a message before it is decided, in the memory of its plan. False: it is left alone (quarantined, forgotten
  * by somebody, or held earlier in this run because it killed the worker). */
 static bool look_up(struct run *r, struct job *j, struct err *e)
@@ -264,7 +289,7 @@ static bool look_up(struct run *r, struct job *j, struct err *e)
                 return held_mark(j->source, o->number, &j->item.mark, &found, j->item.plan->arena, e) && found;
         if (!j->lane->has_held)
                 return true;
-        if (!ledger_mark(r->ledger, j->lane->la.id, o->uid, o->occurrence, &j->item.mark, &found, j->item.plan->arena, e))
+        if (!look_up_held(r, j, &found, e))
                 return false;
         if (!found)
                 j->item.mark = (struct mark){ 0 };

@@ -149,6 +149,52 @@ TEST(quarantined_after_three)
         CHECK(g.decided == 3 && g.result.held == 1 && g.result.quarantined == 0);
 }
 
+static enum verdict first_and_fifth_fail(struct play *g, struct plan *p, int number, struct err *e)
+{
+        return number == 1 || number == 5 ? hold_all(g, p, number, e) : save_each(g, p, number, e);
+}
+
+static enum verdict first_as_well(struct play *g, struct plan *p, int number, struct err *e)
+{
+        return number == 5 ? hold_all(g, p, number, e) : save_each(g, p, number, e);
+}
+
+/* Another archive under the same name (a log rotated, standard input): what stands where the held one stood is another message. */
+TEST(held_where_another_stands_now)
+{
+        struct play g = play_new(first_and_fifth_fail);
+
+        write_mbox("a.mbox", 1, 1, 100);
+        play_run(&g, "a.mbox", NULL);
+        CHECK(g.result.held == 1 && marks(1u << MARK_HELD) == 1);
+        write_mbox("a.mbox", 2, 2, 100);
+        play_run(&g, "a.mbox", NULL);
+        CLEAN(&g);
+        CHECK(g.result.messages == 2 && exists("root/msg/2") && marks(1u << MARK_HELD) == 1); /* the only copy of message 1 */
+        for (int i = 0; i < 3; i++) {
+                write_mbox("a.mbox", 5, 1, 100);
+                play_run(&g, "a.mbox", NULL);
+                CHECK(g.result.held == 1 && marks(1u << MARK_HELD | 1u << MARK_QUARANTINED) == 2);
+        }
+        CHECK(marks(1u << MARK_QUARANTINED) == 1); /* message 5, by its own failures alone */
+        write_mbox("a.mbox", 6, 1, 100);
+        play_run(&g, "a.mbox", NULL);
+        CHECK(g.result.messages == 1 && exists("root/msg/6")); /* where a quarantined one stood */
+        g.rule = first_as_well;
+        write_mbox("a.mbox", 1, 1, 100);
+        play_run(&g, "a.mbox", NULL);
+        CHECK(g.result.messages == 1 && exists("root/msg/1"));
+        write_mbox("a.mbox", 5, 1, 100);
+        play_run(&g, "a.mbox", NULL);
+        CHECK(g.result.quarantined == 1 && g.result.held == 0 && g.decided == 0); /* it is known, though the one before it has gone */
+        g.rule = save_each;
+        g.config.failed = true;
+        play_run(&g, "a.mbox", NULL);
+        CLEAN(&g);
+        CHECK(g.result.messages == 1 && exists("root/msg/5"));
+        CHECK(marks(1u << MARK_HELD | 1u << MARK_QUARANTINED) == 0 && spool_is_empty());
+}
+
 /* ---- what cannot be carried out ---- */
 
 static enum verdict third_into_a_file(struct play *g, struct plan *p, int number, struct err *e)
