@@ -155,8 +155,10 @@ static char *take_byte(struct base64 *d, unsigned char c, char *out)
                 return take_sextet(d, values[3][c], out);
         if (c == '=')
                 return take_pad(d, out);
-        if (!ascii_is_space((char)c))
+        if (!ascii_is_space((char)c)) {
                 d->garbage = true;
+                d->over = d->pads > 0;
+        }
         return out;
 }
 
@@ -165,7 +167,7 @@ size_t base64_decode(struct base64 *d, struct str in, char *out)
         const unsigned char *p = (const unsigned char *)in.p, *end = in.n ? p + in.n : p;
         char *o = out;
 
-        while (p != end) {
+        while (p != end && !d->over) {
                 if (d->held == 0 && d->pads == 0)
                         o = decode_many(&p, end, o);
                 if (p != end)

@@ -11,6 +11,7 @@ struct base64 {
         unsigned pads;     /* '=' seen since the last sextet */
         bool garbage;      /* bytes outside the alphabet were skipped (white space apart) */
         bool padded;       /* padding was seen with data after it: the padding ended one encoding and another began */
+        bool over;         /* a byte outside the alphabet came behind padding: a list's footer, or the like, and no base64 from there on */
         bool first_run;    /* set by who wants nothing of what stands behind padding */
         bool truncated;    /* base64_end found a lone sextet, or padding missing */
 };

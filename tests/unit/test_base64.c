@@ -95,6 +95,9 @@ TEST(M08_data_after_padding)
         DECODED("Zm9vYmE=====", "fooba", 1, 0, 0);
         DECODED("Zg======Zm9v", "ffoo", 1, 1, 0);
         DECODED("====", "", 1, 0, 0);
+        DECODED("Zg==\n-- \nlist footer\nZm9v\n", "f", 1, 0, 0);
+        DECODED("Zg==\n_______\nlist Zm9v", "f", 1, 0, 0);
+        DECODED("Zg==\nZm8=\n*Zm9v", "ffo", 1, 1, 0);
 }
 
 TEST(M08_missing_padding)
