@@ -71,7 +71,7 @@ static bool number(struct str *s, unsigned max_digits, int *value, unsigned *dig
         return n > 0;
 }
 
-/* Past blanks, commas and comments. False when a comment does not end. */
+/* Past blanks, commas, quotes ("05:41:00 \"GMT\"") and comments. False when a comment does not end. */
 static bool skip_filling(struct str *s)
 {
         size_t i = 0, depth = 0;
@@ -85,7 +85,7 @@ static bool skip_filling(struct str *s)
                         depth++;
                 else if (c == ')' && depth > 0)
                         depth--;
-                else if (depth == 0 && !ascii_is_space(c) && c != ',')
+                else if (depth == 0 && !ascii_is_space(c) && c != ',' && c != '"')
                         break;
         }
         *s = str_from(*s, i);

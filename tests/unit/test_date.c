@@ -61,6 +61,7 @@ TEST(the_wild)
         check("Friday, February 7, 2003 10:18:12 PM GMT", 1044656292, 0);
         check("Fri, 7 Feb 2003 10:18:12 GMT+0100", 1044609492, 60);
         check("Fri, 7 Feb 2003", 1044576000, 0);
+        check("\"Fri, 7 Feb 2003 10:18:12 \"PST\"", 1044641892, -480);
 }
 
 TEST(what_follows_a_whole_date)
