@@ -302,6 +302,22 @@ static void append(struct reader *r, struct piece *p)
         r->count++;
 }
 
+/* "charset=(ours) utf-8" has a comment before its value; "name=(1).pdf" is a name, and "(x)" may be a boundary. Only this near is looked:
+ * further would be quadratic. */
+static void skip_comment_before(struct reader *r, struct str base)
+{
+        enum { NEAR = 128 };
+        struct str near = str_first(r->rest, NEAR);
+        size_t n = str_find(near, ')') + 1, m = n;
+
+        if (peek(r) != '(' || str_starts(base, STR("name")) || str_starts(base, STR("filename")))
+                return;
+        while (m < near.n && ascii_is_space(near.p[m]))
+                m++;
+        if (m > n && m < near.n && near.p[m] != ';')
+                skip(r, m);
+}
+
 static void read_param(struct reader *r)
 {
         struct str name = read_name(r);
@@ -314,13 +330,14 @@ static void read_param(struct reader *r)
                 return;
         }
         skip(r, 1);
-        skip_spaces(r); /* no comment here: "name=(1).pdf" is a name */
+        skip_spaces(r);
         p = arena_alloc(r->a, sizeof *p);
         if (!p) {
                 r->nomem = true;
                 return;
         }
         p->base = lower(r, name);
+        skip_comment_before(r, p->base);
         if (peek(r) == '"')
                 read_quoted(r, p);
         else

@@ -36,6 +36,10 @@ TEST(values)
         CHECK_STR(get("format"), "flowed");
         parse("inline");
         CHECK_STR(p.value, "inline");
+        parse("text/plain; charset = (ours) utf-8; boundary=(x); id=(c)\"i\"; name=(1) a.pdf");
+        CHECK_STR(get("charset"), "utf-8");
+        CHECK_STR(get("boundary"), "(x)");
+        CHECK_STR(get("name"), "(1) a.pdf");
         parse("");
         CHECK_STR(p.value, "");
         parse(";charset=x");
