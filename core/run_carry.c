@@ -99,7 +99,7 @@ static void carry(void *arg)
         queue_post(b->run->events, &b->event.link);
 }
 
-void redo_put(struct run *r, struct job *j)
+static void redo_put(struct run *r, struct job *j)
 {
         j->batch = NULL;
         j->next = NULL;
@@ -260,19 +260,25 @@ void batch_carried(struct run *r, struct batch *b)
         mem_free(b);
 }
 
+static void redo_one(struct run *r, struct job *j)
+{
+        commit_drop(&r->committer, &j->item);
+        job_forget_plan(r, j);
+        j->item.hold = j->item.attempt = j->failed = j->staged = false;
+        jobs_put_first(&j->lane->arrived, j);
+}
+
 /* Nothing is on its way any more: what is to be decided again goes back to the front of its lane, last one first. */
 void run_redo(struct run *r)
 {
-        struct job *j = r->redo_last;
-
-        while (j) {
-                struct job *before = j->prev;
-
-                commit_drop(&r->committer, &j->item);
-                job_forget_plan(r, j);
-                j->item.hold = j->item.attempt = j->failed = j->staged = false;
-                jobs_put_first(&j->lane->arrived, j);
-                j = before;
+        for (size_t i = 0; i < r->lane_n; i++) {
+                if (r->lanes[i].stale)
+                        redo_one(r, r->lanes[i].stale);
+                r->lanes[i].stale = NULL;
+        }
+        for (struct job *j = r->redo_last, *before; j; j = before) {
+                before = j->prev;
+                redo_one(r, j);
         }
         r->redo_first = r->redo_last = NULL;
         r->draining = false;

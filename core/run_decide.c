@@ -344,7 +344,7 @@ void job_resume(struct run *r, struct job *j)
         if (j->stale) {
                 j->stale = false;
                 r->stale_n--;
-                redo_put(r, j);
+                j->lane->stale = j;
                 return;
         }
         take_in_hand(r, j);

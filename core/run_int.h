@@ -89,6 +89,7 @@ struct lane {
         /* main thread */
         struct jobs arrived;     /* not decided */
         struct job *waiting;     /* its message in hand waits for a child */
+        struct job *stale;       /* it did, and is to be decided again: behind all others of the lane */
         bool input_ended;        /* nothing comes until what came is settled */
         bool started, ended;
         bool counted;            /* among run.reading */
@@ -183,7 +184,6 @@ void batch_carried(struct run *r, struct batch *b);
 void run_redo(struct run *r);
 bool ends_fetching(const struct err *e);              /* the disk is full or broken: the run ends */
 bool is_of_machine(const struct err *e);              /* no attempt: the script is not to blame */
-void redo_put(struct run *r, struct job *j);         /* the last to be decided again */
 
 /* run.c */
 void run_end(struct run *r, const struct err *e);    /* nothing more is decided; e may be NULL (a stop) */

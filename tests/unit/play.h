@@ -20,6 +20,7 @@ struct play {
         enum verdict (*rule)(struct play *g, struct plan *p, int number, struct err *e);
         enum verdict (*resume)(struct play *g, struct plan *p, int number, struct err *e);
         enum verdict (*finish)(struct play *g, struct plan *p, struct err *e);
+        void (*heard)(void *ctx, const struct run_event *ev); /* in the place of play_event */
         struct run_config config;
         struct str archives[8];
         struct account account, *accounts[1];
@@ -109,7 +110,7 @@ static inline struct play play_new(enum verdict (*rule)(struct play *, struct pl
 static inline void play_run(struct play *g, const char *archive, ...)
 {
         struct script script = { g, play_decide, play_resume, play_release, play_finish };
-        struct run_hooks hooks = { g, play_event, NULL };
+        struct run_hooks hooks = { g, g->heard ? g->heard : play_event, NULL };
         static char paths[8][256];
         char root[256], state[256];
         struct ledger *l;

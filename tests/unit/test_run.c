@@ -459,6 +459,72 @@ TEST(waiting_while_others_are_undone)
         CHECK(entries("root/wait") == 3 && entries("root/msg") == 5);
 }
 
+/* b fills a batch whose last message is undone. While it is carried out a has one message being written, long, and the next waits
+ * and comes back first: they keep their order all the same. */
+enum { OF_B = 60, LONG = 400 };
+static atomic_bool b_decided, b_settled;
+
+static void nap_until(void *flag)
+{
+        for (int i = 0; i < 2000 && !atomic_load((atomic_bool *)flag); i++)
+                usleep(1000);
+        usleep(3000);
+}
+
+static enum verdict wait_behind_the_long(struct play *g, struct plan *p, int number, struct err *e)
+{
+        bool ok = true;
+
+        if (number > 100) {
+                atomic_store(&b_decided, number == 100 + OF_B);
+                ok = play_save_as(p, "b/", number, e);
+                if (number == 100 + OF_B && g->calls++ == 0)
+                        write_file("root/b/160", STR("somebody else's"));
+        } else if (number == 2) {
+                for (int i = 0; ok && i < LONG; i++)
+                        ok = play_save_as(p, "long/", i, e);
+        } else {
+                p->wait = nap_until;
+                p->wait_arg = number == 1 ? &b_decided : &b_settled;
+        }
+        return !ok ? RUN_FAIL : p->wait ? RUN_WAIT : RUN_DONE;
+}
+
+static void settled_b(void *ctx, const struct run_event *ev)
+{
+        play_event(ctx, ev);
+        if (ev->kind == EVENT_DECIDED && ev->plan->message && play_number((struct plan *)ev->plan) > 100)
+                atomic_store(&b_settled, true);
+}
+
+static const char *last_order(const struct play *g, const char *what)
+{
+        const char *p = at_order(g, what), *next;
+
+        while ((next = strstr(p + 1, what)))
+                p = next;
+        return p;
+}
+
+TEST(what_waits_stays_behind_what_is_written)
+{
+        struct play g = play_new(wait_behind_the_long);
+
+        g.resume = nothing;
+        g.heard = settled_b;
+        g.config.limits.batch_messages = OF_B;
+        g.config.limits.batch_ms = 60000;
+        write_mbox("a.mbox", 1, 3, 100000);
+        write_mbox("b.mbox", 101, OF_B, 100);
+        play_run(&g, "a.mbox", "b.mbox", NULL);
+        CLEAN(&g);
+        CHECK(g.result.messages == 3 + OF_B && g.result.held == 0 && entries("root/b") == OF_B + 1);
+        CHECK(last_order(&g, "decide 1 of a") < last_order(&g, "decide 2 of a"));
+        CHECK(last_order(&g, "decide 2 of a") < last_order(&g, "decide 3 of a"));
+        if (strstr(at_order(&g, "decide 2 of a") + 1, "decide 2 of a") == NULL)
+                printf("what_waits_stays_behind_what_is_written: not reached this time\n");
+}
+
 /* ---- stores ---- */
 
 static enum verdict count_up(struct play *g, struct plan *p, int number, struct err *e)
