@@ -336,5 +336,5 @@ bool archive_is_mbox(struct str head)
         if (!archive_begins_mbox(head, &at))
                 return false;
         head = str_from(head, at);
-        return fromline_parse(str_first(str_take_line(&head), FROMLINE_MAX), &from) && (from.dated || from.bare);
+        return fromline_parse(str_first(str_take_line(&head), FROMLINE_MAX), &from) && (from.dated || from.bare || from.odd);
 }

@@ -48,7 +48,7 @@ static bool skip_front(struct archive *a, struct origin *o, uint64_t *length, si
         rest = head;
         line = str_take_line(&rest);
         *at = a->in.n - head.n;
-        if (line.n > FROMLINE_MAX || !fromline_parse(line, &from) || !(from.dated || from.bare))
+        if (line.n > FROMLINE_MAX || !fromline_parse(line, &from) || !(from.dated || from.bare || from.odd))
                 return true;
         o->envelope_from = from.sender;
         if (from.time)

@@ -125,6 +125,24 @@ static bool is_weekday(struct str s)
         return name_in(days, s) >= 0;
 }
 
+/* "5:41" or "05.41" somewhere, and "2026" or "1999". */
+static bool has_time_and_year(struct str s)
+{
+        bool time = false, year = false;
+
+        while (s.n > 0) {
+                size_t n = 0;
+
+                while (n < s.n && ascii_is_digit(s.p[n]))
+                        n++;
+                year |= n == 4 && (str_starts(s, STR("19")) || str_starts(s, STR("20")));
+                time |= (n == 1 || n == 2) && n + 2 < s.n && (s.p[n] == ':' || s.p[n] == '.') && ascii_is_digit(s.p[n + 1]) &&
+                        ascii_is_digit(s.p[n + 2]);
+                s = str_from(s, n ? n : 1);
+        }
+        return time && year;
+}
+
 bool fromline_parse(struct str line, struct fromline *out)
 {
         struct str rest, before, word;
@@ -146,6 +164,9 @@ bool fromline_parse(struct str line, struct fromline *out)
                 rest = str_from(str_trim_right(line), 4);
                 out->sender = take_word(&rest);
                 out->bare = rest.n == 0;
+                out->odd = has_time_and_year(rest);
+                if (out->odd && !date_parse(rest, &out->time, NULL))
+                        out->time = 0;
         }
         if (str_eq(out->sender, STR("-")))
                 out->sender = STR("");

@@ -12,6 +12,7 @@ struct fromline {
         int64_t time;       /* seconds since 1970; 0: the date could not be read. Without a zone it is taken as UTC (RFC 4155) */
         bool dated;         /* has the shape of a date: day of the week, month, day, time, year, in the orders in use */
         bool bare;          /* one word or none, as exporters write who have no date: "From -", "From 1844@xxx", "From " */
+        bool odd;           /* a time and a year, but in no order in use: "From joe@x.org 2026-11-23T05:41:00", "… 05:41:00 MET DST 2026" */
 };
 
 /* line: without its line end. False when it does not begin with "From ". */

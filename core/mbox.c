@@ -4,7 +4,8 @@
  *   - it is the first of the file (behind a byte order mark and empty lines), or
  *   - an empty line stands before it, and it ends in a date (see fromline.h), or
  *   - an empty line stands before it, the file's first From_ line has no date but one word at most ("From -", "From 1844@xxx", "From ":
- *     exporters that know no date), it is of that shape, too, and a header field stands on the next line, or
+ *     exporters that know no date) or an odd one ("2026-11-23T05:41:00"), it is of that shape, too, and a header field stands on the
+ *     next line, or
  *   - it has the shape of one of these, and the line end before it is the one byte that the message's Content-Length leaves, or
  *   - the file's first From_ line is Mozilla's ("From -", with or without a date), it is, too, and a header field stands on the
  *     next line (Netscape wrote no empty line, and quotes every other "From ").
@@ -39,6 +40,7 @@ struct mbox {
         struct archive a;
         bool started, ended, told; /* told: of a failure at the end */
         bool bare;              /* the first From_ line has no date */
+        bool odd;               /* … or an odd one */
         bool mozilla;           /* the first From_ line is "From -" */
         bool lengths;           /* the first message has a Content-Length */
         bool unquoted;          /* an mboxcl2: a From_ line stood inside a body as it is */
@@ -90,10 +92,16 @@ static size_t empty_line_before(const char *p, size_t at)
         return at >= 3 && p[at - 1] == '\n' && p[at - 2] == '\r' && p[at - 3] == '\n' ? 2 : 0;
 }
 
+/* No date, or an odd one, as in the first From_ line of this file. */
+static bool has_habit(const struct mbox *m, const struct fromline *from)
+{
+        return (m->bare && from->bare) || (m->odd && from->odd);
+}
+
 /* Whether `from`, the line at `at`, has the shape of a From_ line of this file. */
 static bool has_shape(const struct mbox *m, const struct fromline *from, const struct slurp *in, size_t at)
 {
-        return from->dated || (m->bare && from->bare && field_follows(in, at));
+        return from->dated || (has_habit(m, from) && field_follows(in, at));
 }
 
 /* The end of the input, or an empty line and a From_ line. text begins one byte before the end of the body. */
@@ -156,7 +164,7 @@ static bool judge_line(struct mbox *m, size_t at, enum verdict *v, struct err *e
         else if (dash || (shape && (empty || length_ends_before(m, at)))) {
                 *v = SEPARATOR;
                 m->from = from;
-        } else if (empty || shape || from.dated || (m->bare && from.bare)) {
+        } else if (empty || shape || from.dated || has_habit(m, &from)) {
                 m->doubtful++;
                 m->ambiguous = true;
         }
@@ -300,6 +308,7 @@ static void take_fromline(struct mbox *m)
                 return;
         m->mozilla = from->sender.n == 0 && str_starts(line, STR("From -")) && (from->dated || from->bare);
         m->bare = m->mozilla || (!from->dated && from->bare);
+        m->odd = from->odd;
 }
 
 static bool head_in_sight(struct mbox *m)

@@ -197,6 +197,36 @@ TEST(dateless_first_line)
         got_free(&g);
 }
 
+/* Writers with a date of their own. */
+TEST(odd_dates)
+{
+        static const struct { const char *line; int64_t time; } rows[] = {
+                { "From joe@x.org 2026-11-23T05:41:00", 1795412460 }, { "From joe@x.org 23 Nov 2026 05:41:00 +0100", 1795412460 - 3600 },
+                { "From joe@x.org Mon Nov 23 05:41:00 MET DST 2026", 1795412460 }, { "From joe@x.org Mo Nov 23 5.41 2026", 0 },
+        };
+        struct got g;
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct fromline f = parse(rows[i].line);
+                struct buf b = BUF_INIT;
+
+                CHECK(f.odd && !f.dated && !f.bare && f.time == rows[i].time);
+                CHECK_STR(f.sender, "joe@x.org");
+                for (int n = 1; n <= 2; n++)
+                        buf_printf(&b, "%s\nSubject: %d\n\nFrom x at 5:41 in 2026\n\nFrom 12:30 to 2001\nno field\n\n", rows[i].line, n);
+                read_mbox(&g, buf_str(&b));
+                CHECK(g.ok && g.n == 2);
+                CHECK_STR(subject_of(&g, 1), "2");
+                got_free(&g);
+                buf_free(&b);
+        }
+        CHECK(!parse("From 5:41 on in 1826").odd && !parse("From 2026 on").odd && !parse("From x 12:5 in 2026").odd);
+        /* but where the first one has a date in order, the others need one */
+        read_mbox(&g, STR("From 18@xxx" DATE "Subject: 1\n\nb\n\nFrom a@b 2026-11-23T05:41:00\nSubject: 2\n\n"));
+        CHECK(g.n == 1 && warnings == 1);
+        got_free(&g);
+}
+
 TEST(B04_crlf_mixed_bom_nul)
 {
         struct got g;
