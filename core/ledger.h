@@ -139,7 +139,8 @@ struct outbox_item {
         struct str action;     /* 32 hex digits, the same in every repeat */
         enum outbox_kind kind;
         enum outbox_state state;
-        int64_t created, next_try;
+        int64_t created;       /* since when it may be sent: the tries of five days count from here */
+        int64_t next_try;
         unsigned tries;
         struct str account, source;  /* where the message that asked came from, for people */
         struct str subject;          /* for `outbox list` */
@@ -168,7 +169,7 @@ bool ledger_outbox_recipient(struct ledger *l, int64_t id, struct str recipient,
 bool ledger_outbox_recipients(struct ledger *l, int64_t id, bool (*f)(void *ctx, struct str who, int state, struct str answer),
                               void *ctx, struct err *e);
 bool ledger_outbox_remove(struct ledger *l, int64_t id, struct err *e) MUST_CHECK;  /* and its spool file, once committed */
-bool ledger_outbox_release(struct ledger *l, int64_t id, uint64_t *n, struct err *e) MUST_CHECK; /* id 0: all that wait */
+bool ledger_outbox_release(struct ledger *l, int64_t id, uint64_t *n, struct err *e) MUST_CHECK; /* id 0: all that wait; created is now */
 
 /* Saved files that share a name, and what they hold. Only a memory of what was written and read: the disk says what counts. */
 struct saved_file {

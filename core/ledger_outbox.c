@@ -1,5 +1,6 @@
 /* The outbox: mail and commands that are durable and not yet done. */
 #include "core/ledger_int.h"
+#include "core/sys.h"
 
 #define OUTBOX_COLUMNS \
         "id, action, kind, state, created, next_try, tries, account, source, subject, smarthost, sender, argv, spool, " \
@@ -322,8 +323,9 @@ bool ledger_outbox_release(struct ledger *l, int64_t id, uint64_t *n, struct err
 
         *n = 0;
         query_open(&q, l, "releasing from the outbox",
-                   "UPDATE outbox SET state = 1, next_try = 0 WHERE state = 2 AND (?1 = 0 OR id = ?1) RETURNING id", e);
+                   "UPDATE outbox SET state = 1, next_try = 0, created = ?2 WHERE state = 2 AND (?1 = 0 OR id = ?1) RETURNING id", e);
         query_int(&q, id);
+        query_int(&q, sys_now());
         while (query_row(&q))
                 ++*n;
         return query_end(&q);

@@ -1,6 +1,7 @@
 /* Carrying out what was promised: one item after the other, its outcome committed before the next is begun. */
 #include "core/outbox_int.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -80,11 +81,27 @@ bool outbox_begin_only_try(struct job *j, struct err *e)
         return !j->item.at_most_once || ledger_outbox_state(j->o->l, j->item.id, OUTBOX_DEAD, UNKNOWN_SO_FAR, e);
 }
 
+/* One bad place of the disk keeps no other item back; the end tells of it. */
+bool outbox_unread(struct job *j, struct err *e)
+{
+        struct err why;
+
+        err_in(e, "outbox %lld", (long long)j->item.id);
+        if (j->item.at_most_once && !ledger_outbox_state(j->o->l, j->item.id, OUTBOX_READY, j->item.answer, &why))
+                return false;
+        if (e->code != ERR_IO || e->sys == EMFILE || e->sys == ENFILE)
+                return false;
+        log_error("%s", e->text);
+        if (j->o->unread.code == ERR_NONE)
+                j->o->unread = *e;
+        return true;
+}
+
 /* Its bytes are gone: there is nothing to try again. */
 bool outbox_lost_spool(struct job *j, struct err *e)
 {
         if (e->code != ERR_ABSENT)
-                return err_in(e, "outbox %lld", (long long)j->item.id);
+                return outbox_unread(j, e);
         outbox_worst(j->o, ERR_IO);
         j->answer = arena_str(j->a, str_of(e->text));
         return outbox_bury(j, e);
@@ -152,7 +169,8 @@ static bool collect(void *ctx, const struct outbox_item *i)
 {
         struct sender *o = ctx;
 
-        if (!o->all && i->next_try > o->now)
+        /* A time further away than any that is ever planned is a clock's that was wrong then. */
+        if (!o->all && i->next_try > o->now && i->next_try <= o->now + RETRY_MOST)
                 return true;
         if (o->due_n == o->due_room) {
                 size_t room = o->due_room ? 2 * o->due_room : 64;
@@ -313,6 +331,10 @@ bool outbox_send(struct ledger *l, struct smarthost *const *hosts, size_t n, boo
         if (o.links) {
                 begin_links(&o, hosts);
                 ok = ledger_outbox(l, 1u << OUTBOX_DEAD, tell_unknown, &o, e) && send_listed(&o, e);
+                if (ok && o.unread.code != ERR_NONE) {
+                        *e = o.unread;
+                        ok = false;
+                }
                 end_links(&o);
         } else {
                 ok = err_nomem(e);

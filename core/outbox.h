@@ -18,7 +18,7 @@ struct outbox_result {
 /* Tries everything that is ready and due (all: also what is not due yet), until *stop is set (NULL: never). hosts by name; an item
  * that names none goes to the only one, or to the one called "default"; an item whose smarthost is not among them stays and is
  * counted in unknown_host. One session a smarthost, reused. Holds the outbox lock: another process sending is ERR_BUSY. False only
- * for failures of this machine (state, disk); what servers and commands answer is in *out and in the log. */
+ * for failures of this machine (state, disk; an item whose bytes could not be read keeps no other back); what servers and commands answer is in *out and in the log. */
 bool outbox_send(struct ledger *l, struct smarthost *const *hosts, size_t n, bool all, const atomic_bool *stop, struct outbox_result *out,
                  struct err *e) MUST_CHECK;
 

@@ -31,6 +31,7 @@ struct sender {
         struct due *due;
         size_t due_n, due_room;
         bool nomem;
+        struct err unread;        /* the first item's whose bytes could not be read */
         struct outbox_result *out;
 };
 
@@ -42,6 +43,7 @@ struct job {
         size_t accepted, refused, later, unknown; /* recipients, in this try */
         size_t open;                              /* of `later`, those of whom nothing was learnt */
         struct link *unreached;                   /* why so */
+        bool unread;                              /* the mail's bytes, in this try */
         struct str answer;                        /* the one that speaks for the item */
 };
 
@@ -52,8 +54,10 @@ bool outbox_done(struct job *j, struct err *e) MUST_CHECK;
 bool outbox_later(struct job *j, struct err *e) MUST_CHECK; /* or a dead letter, when it is too old */
 bool outbox_bury(struct job *j, struct err *e) MUST_CHECK;
 bool outbox_leave(struct job *j, struct err *e) MUST_CHECK; /* as it was, because of a stop */
-/* Its bytes could not be opened (e): gone, it is a dead letter; anything else is this machine's failure. */
+/* Its bytes could not be opened (e): gone, it is a dead letter; else as outbox_unread. */
 bool outbox_lost_spool(struct job *j, struct err *e) MUST_CHECK;
+/* They could not be read (e), and nothing was sent: it stays as it was. False where others would fare no better. */
+bool outbox_unread(struct job *j, struct err *e) MUST_CHECK;
 /* A try that may not be repeated counts as failed until it is known how it went; a crash then leaves a dead letter, not a second try. */
 bool outbox_begin_only_try(struct job *j, struct err *e) MUST_CHECK;
 

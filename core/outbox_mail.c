@@ -73,6 +73,14 @@ static bool any_known(const struct smtp_recipient *to, size_t n)
         return false;
 }
 
+static bool in_doubt(const struct smtp_recipient *to, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (to[i].result == SMTP_UNKNOWN)
+                        return true;
+        return false;
+}
+
 static bool is_lost(const struct link *k, bool ok) { return !ok && !smtp_usable(k->s); }
 
 /* Recipients to[0..n) of the job's mail. A server may have closed an idle session; that is no failure of this mail. False: this machine failed. */
@@ -90,6 +98,7 @@ static bool send_some(struct job *j, struct link *k, struct smtp_recipient *to, 
         }
         k->used = true;
         if (!ok && (why.code == ERR_IO || why.code == ERR_NOMEM || why.code == ERR_FULL)) {
+                j->unread = !in_doubt(to, n);
                 if (e)
                         *e = why;
                 return false;
@@ -282,5 +291,5 @@ bool outbox_mail(struct job *j, struct link *k, struct err *e)
         backing_unref(mail.in);
         if (ok)
                 return in_transaction(settle_mail, j, to + done, n - done, e);
-        return err_in(e, "outbox %lld", (long long)j->item.id);
+        return j->unread ? outbox_unread(j, e) : err_in(e, "outbox %lld", (long long)j->item.id);
 }

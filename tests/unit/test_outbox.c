@@ -304,6 +304,21 @@ TEST(backs_off_for_five_days)
         end();
 }
 
+/* A clock that was years ahead, and has been set right, must not leave mail waiting for those years. */
+TEST(D10_a_next_try_that_nobody_planned)
+{
+        struct peer p = { 0 };
+        int64_t now = sys_now();
+
+        NEED(begin() && peer_start(&p));
+        add_mail("t/1", "", 1, false, now, now + 10 * 365 * 86400);
+        add_mail("t/2", "", 1, false, now, now + 4 * 3600 - 60);
+        CHECK(run(&p, false) && out.sent == 1 && p.n == 1 && !has_spool("t/1") && has_spool("t/2"));
+        peer_stop(&p);
+        peer_free(&p);
+        end();
+}
+
 TEST(S07_unknown)
 {
         struct outbox_item i;
@@ -732,6 +747,31 @@ TEST(spool_gone)
         end();
 }
 
+/* A bad place of the disk keeps back the mail that lies there, and no other; nothing of it was sent, so it may yet be. */
+TEST(D02_one_that_cannot_be_read)
+{
+        for (int once = 0; once < 2; once++) {
+                struct peer p = { 0 };
+                struct outbox_item i;
+                int64_t now = sys_now(), id, other;
+                char path[200];
+
+                NEED(begin() && peer_start(&p));
+                id = add_mail("t/1", "", 1, once, now, now);
+                other = add_mail("t/2", "", 1, false, now, now);
+                snprintf(path, sizeof path, "%s/spool/t/1", dir);
+                NEED(unlink(path) == 0 && mkdir(path, 0700) == 0); /* it opens, and cannot be read */
+                CHECK(!run(&p, false) && e.code == ERR_IO && out.sent == 1 && out.dead == 0 && !item(other, &i));
+                CHECK(is_as_before(id, now) && was_said("outbox 1: "));
+                NEED(rmdir(path) == 0);
+                spool("t/1", "x: y\n\nz\n");
+                CHECK(run(&p, false) && out.sent == 1 && out.dead == 0 && p.n == 2);
+                peer_stop(&p);
+                peer_free(&p);
+                end();
+        }
+}
+
 TEST(one_sender_at_a_time)
 {
         struct peer p = { 0 };
@@ -816,6 +856,11 @@ TEST(flood_guarded_items_wait)
         NEED(ledger_outbox_add(l, &i, &e));
         CHECK(run(&p, true) && out.sent == 0 && p.n == 0);
         CHECK(ledger_outbox_release(l, 0, &n, &e) && n == 1 && run(&p, false) && out.sent == 1);
+        i.created -= 9 * 86400; /* the five days count from its release */
+        spool("t/1", "x: y\n\nz\n");
+        NEED(ledger_outbox_add(l, &i, &e));
+        rcpt_answers[0] = "450 4.2.0 greylisted", dot_answer = NULL, p.odd = answers;
+        CHECK(ledger_outbox_release(l, i.id, &n, &e) && n == 1 && run(&p, false) && out.later == 1 && out.dead == 0);
         peer_stop(&p);
         peer_free(&p);
         end();
