@@ -5,7 +5,7 @@
 #include "core/sys.h"
 #include "lua/state.h"
 
-enum { RECIPIENTS_MAX = 100, FILES_MAX = 100, QUOTE_MAX = 64 << 10 };
+enum { RECIPIENTS_MAX = 100, FILES_MAX = 100, QUOTE_MAX = 64 << 10, ID_MAX = 900 /* of the 998 bytes of a line */ };
 
 /* A mail being made: nothing of it stands in the plan before all is checked. */
 struct mail {
@@ -399,6 +399,15 @@ static const char *automatic(struct message *m, const struct addr *to, const str
         return NULL;
 }
 
+/* A Message-ID that stands in a line of ours as it is. Others are left out: the answer is worth more than its place in a thread. */
+static bool may_be_written(struct str id)
+{
+        for (size_t i = 0; i < id.n; i++)
+                if (id.p[i] <= ' ' || id.p[i] >= 0x7f)
+                        return false;
+        return id.n > 0 && id.n <= ID_MAX;
+}
+
 static void add_thread(struct mail *m)
 {
         struct message *msg = m->plan->message;
@@ -406,7 +415,7 @@ static void add_thread(struct mail *m)
         size_t n = message_ids(msg, STR("References"), &ids), first = n > 20 ? n - 20 : 0;
         luaL_Buffer b;
 
-        if (!id.n)
+        if (!may_be_written(id))
                 return;
         lua_pushliteral(m->L, "<");
         lua_pushlstring(m->L, id.p, id.n);
@@ -416,6 +425,8 @@ static void add_thread(struct mail *m)
         lua_pop(m->L, 1);
         luaL_buffinit(m->L, &b);
         for (size_t i = first; i < n; i++) {
+                if (!may_be_written(ids[i]))
+                        continue;
                 luaL_addchar(&b, '<');
                 luaL_addlstring(&b, ids[i].p, ids[i].n);
                 luaL_addstring(&b, "> ");

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The command line as a user sees it: options, exit codes, check, JSON, dry runs, ready-made scripts, outbox, state, serve, init.lua.
 usage: run.py [TEST ...]; ends with the count."""
-import json, os, poplib, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time, traceback
+import email, json, os, poplib, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time, traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, TOP + "/tests/crash")
@@ -744,6 +744,26 @@ def S09_replies(c):
         has(c.out, said or "true")
 
 
+def H13_replies_to_odd_ids(c):
+    """A Message-ID that can be written in no field does not keep a message from being answered, nor the answer from being sent."""
+    c.env["PW"] = "secret"
+    servers = world.Servers()
+    script = c.script(LOOP % (servers.pop3, servers.smtp, "m:reply { text = 'hello' }"))
+    long = b"<" + b"l" * 3000 + b"@x>"
+    odd = [(b"<1\0@x>", b"", None, None), (b"<2\r@x>", b"<a@x> <b\r@x>", None, None), (long, b"<a@x>", None, None),
+           (b"<4@x>", b"<a@x> <b\0@x> " + long + b" <c@x>", "<4@x>", "<a@x> <c@x> <4@x>"), (b"<5\xff@x>", b"", None, None)]
+    servers.maildrop = world.Maildrop({n: (b"From: b@example.net\nSubject: %d\nMessage-ID: %s\nReferences: %s\n\nx\n" % (n, i, r), [])
+                                       for n, (i, r, _, _) in enumerate(odd, 1)})
+    sink = servers.sink = world.Sink()
+    c.run(script)
+    same((len(sink.mails), len(servers.maildrop.left)), (len(odd), 0), "answered and left on the server")
+    for n, (_, _, to, thread) in enumerate(odd, 1):
+        mail, = [m[2] for m in sink.mails if b"\nSubject: Re: %d\n" % n in m[2]]
+        same([len(line) for line in mail.split(b"\n") if len(line) > 998], [], "long lines")
+        head = email.message_from_bytes(mail)
+        same((head["In-Reply-To"], head["References"] and " ".join(head["References"].split())), (to, thread), "the thread of %d" % n)
+
+
 def S10_a_million_forwards(c):
     """A script that forwards without end sends nothing; one that swallows the error sends four a message, and twenty an account's run; one that
     swallows it too often runs out of room, and sends nothing either."""
@@ -1068,7 +1088,7 @@ def T13_roots(c):
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
          held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, json_of_commands, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
          H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, T17_round_trip, D08_signals,
-         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S09_replies, S10_a_million_forwards, S10_run_after_run, worst_of_several, mark_all_seen, C08_closed_to_others, T13_roots, progress, demo, man_page]
+         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S09_replies, H13_replies_to_odd_ids, S10_a_million_forwards, S10_run_after_run, worst_of_several, mark_all_seen, C08_closed_to_others, T13_roots, progress, demo, man_page]
 
 
 def main():
