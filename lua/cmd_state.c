@@ -229,10 +229,7 @@ static void tell(const struct listing *l, const char *done, const char *words)
 /* Not held any more: an account's next run fetches it again if the server still has it. */
 static bool forget(struct listing *l, struct err *e)
 {
-        if (!ledger_mark_forget(l->ledger, l->mark.id, e))
-                return false;
-        tell(l, "forgotten", "forgotten");
-        return true;
+        return ledger_mark_forget(l->ledger, l->mark.id, e);
 }
 
 /* The next run tries it again as if it had never failed. */
@@ -242,9 +239,21 @@ static bool requeue(struct listing *l, struct err *e)
                 l->mark.state = MARK_HELD;
         l->mark.attempts = 0;
         l->mark.next_try = 0;
-        if (!ledger_mark_put(l->ledger, &l->mark, e))
+        return ledger_mark_put(l->ledger, &l->mark, e);
+}
+
+/* Looked for and changed in one transaction: a run may settle it in between, and its mark is not to come back without its bytes. */
+static bool change(struct listing *l, bool forgets, struct str operand, struct err *e)
+{
+        if (!ledger_begin(l->ledger, e))
                 return false;
-        tell(l, "requeued", "the next run tries it again");
+        if (!find(l, operand, e) || !(forgets ? forget(l, e) : requeue(l, e))) {
+                ledger_rollback(l->ledger);
+                return false;
+        }
+        if (!ledger_commit(l->ledger, e))
+                return false;
+        tell(l, forgets ? "forgotten" : "requeued", forgets ? "forgotten" : "the next run tries it again");
         return true;
 }
 
@@ -260,11 +269,9 @@ static bool perform(struct listing *l, struct str verb, const struct str *operan
                 return list_accounts(l, e) && list_held(l, false, e);
         if (!operand)
                 return err_set(e, ERR_USAGE, "state %.*s: which one? The numbers stand in `mailmill state held`", STR_FMT(verb));
-        if (!find(l, *operand, e))
-                return false;
         if (str_eq(verb, STR("show")))
-                return show(l, e);
-        return str_eq(verb, STR("forget")) ? forget(l, e) : requeue(l, e);
+                return find(l, *operand, e) && show(l, e);
+        return change(l, str_eq(verb, STR("forget")), *operand, e);
 }
 
 static bool known(struct str verb)
