@@ -75,7 +75,7 @@ struct str message_envelope_to(struct message *m);                 /* {NULL,0} w
 struct str message_id(struct message *m);                          /* without <>; {NULL,0} */
 size_t message_ids(struct message *m, struct str field, struct str **out); /* of References, In-Reply-To, without <> */
 struct str message_list_id(struct message *m);                     /* what stands in <>, lower case; {NULL,0} */
-/* UTF-8 of the best text part: text/plain preferred, format=flowed unwrapped, html made readable; never {NULL,0}. */
+/* UTF-8 of the best text part: text/plain preferred unless it only follows html, format=flowed unwrapped, html made readable; never {NULL,0}. */
 struct str message_text(struct message *m);
 struct str message_html(struct message *m);   /* UTF-8 of the best html part; {NULL,0} when none */
 unsigned message_received_count(struct message *m);                /* Received fields */

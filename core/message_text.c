@@ -322,12 +322,35 @@ static struct str plain_text(struct message *m, struct part *p)
         return ok ? s : STR("");
 }
 
+static bool lies_in(const struct part *p, const struct part *around)
+{
+        while (p && p != around)
+                p = p->parent;
+        return p != NULL;
+}
+
+/* Html that stands before the plain text, and is no alternative to it: what follows is a list's footer, or a signature. */
+static bool leads(const struct part *html, const struct part *plain)
+{
+        if (html->index > plain->index)
+                return false;
+        for (const struct part *p = html->parent; p && p->mime; p = p->parent)
+                if (str_eq(p->mime->type, STR("multipart/alternative")) && lies_in(plain, p))
+                        return false;
+        return true;
+}
+
 /* Plain text that says nothing (a newsletter's empty alternative) gives way to html. */
 static struct str best_text(struct message *m, int choice)
 {
         struct part *plain = first_of(m, STR("text/plain"), choice), *html = first_of(m, STR("text/html"), choice), *other;
         struct str s;
 
+        if (plain && html && leads(html, plain)) {
+                s = readable(m, html);
+                if (str_trim(s).n)
+                        return s;
+        }
         if (plain && (!html || str_trim(part_text(plain)).n)) {
                 s = plain_text(m, plain);
                 return s.p ? s : STR("");

@@ -474,7 +474,8 @@ static const luaL_Reg fields[] = {
          * What stands in the angle brackets of List-Id, in lower case (RFC 2919). */
         { "list_id", get_list_id },
         /*** m.text -> string
-         * The text to read: the best text part as UTF-8, text/plain preferred, HTML made readable. Empty when there is none; cut at limits.text. */
+         * The text to read: the best text part as UTF-8, text/plain preferred to HTML but where it only follows it (a list's footer),
+         * HTML made readable. Empty when there is none; cut at limits.text. */
         { "text", get_text },
         /*** m.html -> string or nil
          * The best text/html part as UTF-8, as it is: not cleaned. */

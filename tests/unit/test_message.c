@@ -158,6 +158,11 @@ TEST(text_of_the_best_part)
                 { ALTERNATIVE("plain", "<p>html</p>"), "plain" },
                 { ALTERNATIVE("  ", "<p>html</p>"), "html\n" },
                 { "Content-Type: text/html\n\n<p>only <b>html</b>", "only html\n" },
+                { MIXED("a", PART("a", "Content-Type: text/html\n\n<p>said") PART("a", "\na list's footer")), "said\n" },
+                { MIXED("a", PART("a", "Content-Type: text/html\n\n<p>") PART("a", "\nsaid")), "said" },
+                { MIXED("a", PART("a", "\nsaid") PART("a", "Content-Type: text/html\n\n<p>footer")), "said" },
+                { MIXED("a", PART("a", "Content-Type: multipart/alternative; boundary=b\n\n" PART("b", "Content-Type: text/html\n\n<p>html")
+                                       PART("b", "\nplain"))), "plain\n" },
                 { MIXED("a", PART("a", "Content-Disposition: attachment\n\nfile") PART("a", "\nbody")), "body" },
                 { MIXED("a", PART("a", "Content-Type: text/plain; name=x.txt\n\nnamed")), "named" },
                 { MIXED("a", PART("a", "Content-Type: message/rfc822\n\nA: b\n\nforwarded")), "forwarded" },
