@@ -74,6 +74,7 @@ end
 -- option separator: one character instead of the comma.
 function csv.parse(text, options)
   if type(text) ~= "string" then prim.blame "csv.parse takes text" end
+  if options ~= nil and type(options) ~= "table" then prim.blame('csv: the options are a table, { separator = ";" }, not a ' .. type(options)) end
   local separator = ","
   for key, value in pairs(options or {}) do
     if key ~= "separator" then
@@ -124,7 +125,8 @@ end
 -- option separator: one character instead of the comma.
 function csv.read(file, options)
   if type(file) ~= "string" then prim.blame "csv.read takes a file name" end
-  local f, why = io.open(file, "rb")
+  local ok, f, why = pcall(io.open, file, "rb")
+  if not ok then prim.blame("csv.read: " .. f) end -- no name at all: a NUL in it, a ~ that means nothing
   if not f then return nil, "reading " .. why, "io" end
   local text, trouble = read_all(f)
   f:close()

@@ -290,6 +290,8 @@ def L04_odd_arguments():
             ("the same as JSON, 2^100 times", "", "local t = ('x'):rep(1e5) for i = 1, 100 do t = { t, t } end json.encode(t)", 75, "json.encode: more than 67108864 bytes"),
             ("the store that mail.seen keeps", "", "mail.seen 'x' for k in pairs(mail.store 'seen') do end", 75, 's.lua:2: mail.store: "seen" is where mail.seen keeps'),
             ("lines where no text is allowed at once", "mail.limits { text = 0 }", "local n = 0 for l in m:lines() do n = n + 1 assert(n < 1000) end assert(n > 5)", 0, ""),
+            ("a CSV file with a NUL in its name", "", "csv.read 'a\\0b'", 75, "s.lua:2: csv.read: the path has a NUL in it"),
+            ("options of CSV that are none", "", "csv.parse('a', ';')", 75, "s.lua:2: csv: the options are a table"),
             ("a message in the metatable of files", "", "local f = io.open 'in.mbox' getmetatable(f)[1] = m m.save(f, 'x')", 75, "message or part expected")]:
         p = Place("L04 " + name, "%s\nmail.on_message(function(m) %s m:deliver 'A' end)\n" % (top, body))
         r = p.run()

@@ -179,6 +179,7 @@ function T.csv()
   end
   fails(function() csv.parse("a", { seperator = ";" }) end, "did you mean 'separator'?")
   fails(function() csv.parse("a", { separator = ";;" }) end, "one character")
+  fails(function() csv.parse("a", ";") end, "csv: the options are a table")
   local r, s, code = csv.read "tests/lua/none.csv"
   check("absent", r, nil)
   check("sentence", s:find "reading tests/lua/none.csv", 1)
