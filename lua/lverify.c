@@ -1,5 +1,6 @@
 /* part:verify: an S/MIME signature, checked against certificates that the script names. */
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/mem.h"
@@ -15,9 +16,14 @@ static struct str push_ca(lua_State *L, int idx)
         const char *path = state_path(L, face_check_str(L, idx));
         struct str s = STR_NONE;
         struct err e;
-        int fd = sys_open(path, O_RDONLY, 0, &e);
-        char *p = fd < 0 ? NULL : sys_read_file(fd, CA_MAX, &s.n, &e);
+        int fd = sys_open(path, O_RDONLY | O_NONBLOCK, 0, &e); /* a FIFO would be waited for */
+        struct stat st;
+        char *p = NULL;
 
+        if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)))
+                err_set(&e, ERR_ABSENT, "it is no regular file");
+        else if (fd >= 0)
+                p = sys_read_file(fd, CA_MAX, &s.n, &e);
         if (fd >= 0)
                 close(fd);
         if (!p) {

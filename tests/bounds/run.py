@@ -292,9 +292,11 @@ def L04_odd_arguments():
             ("lines where no text is allowed at once", "mail.limits { text = 0 }", "local n = 0 for l in m:lines() do n = n + 1 assert(n < 1000) end assert(n > 5)", 0, ""),
             ("a CSV file with a NUL in its name", "", "csv.read 'a\\0b'", 75, "s.lua:2: csv.read: the path has a NUL in it"),
             ("options of CSV that are none", "", "csv.parse('a', ';')", 75, "s.lua:2: csv: the options are a table"),
+            ("certificates from a FIFO", "", "m:verify { ca = 'fifo' }", 75, "s.lua:2: verify: option ca, .*fifo: it is no regular file"),
             ("a message in the metatable of files", "", "local f = io.open 'in.mbox' getmetatable(f)[1] = m m.save(f, 'x')", 75, "message or part expected")]:
         p = Place("L04 " + name, "%s\nmail.on_message(function(m) %s m:deliver 'A' end)\n" % (top, body))
-        r = p.run()
+        os.mkfifo(p.d + "/fifo")
+        r = p.run(limit=30)
         same((r.code, p.subjects()), (code, [] if code else sorted(SUBJECTS)), "L04 %s: %s" % (name, r.err[-500:]))
         check(re.search(words, r.err) and "died" not in r.err, "L04 %s: %s" % (name, r.err[-500:]))
 
