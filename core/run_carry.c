@@ -265,7 +265,7 @@ static void redo_one(struct run *r, struct job *j)
         commit_drop(&r->committer, &j->item);
         job_forget_plan(r, j);
         j->item.hold = j->item.attempt = j->failed = j->staged = false;
-        jobs_put_first(&j->lane->arrived, j);
+        lane_put_back(j);
 }
 
 /* Nothing is on its way any more: what is to be decided again goes back to the front of its lane, last one first. */

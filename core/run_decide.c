@@ -331,6 +331,10 @@ void job_decide(struct run *r, struct job *j)
                 decided(r, j, RUN_FAIL, &j->error);
                 return;
         }
+        if (j->unparsed && !lane_parse(j->lane, j->message, false, &e)) {
+                skip(r, j, &e);
+                return;
+        }
         take_in_hand(r, j);
         verdict(r, j, r->script->decide(r->script->ctx, p, &e), &e);
 }

@@ -36,6 +36,7 @@ struct job {
         struct err error;        /* staging's */
         unsigned redone;         /* times it was decided again */
         const struct crash *crash;
+        bool unparsed;           /* the main thread parses it: its source's had enough to do */
         bool stale;              /* it waits for a child, and what it has seen was undone: to be decided again */
 };
 
@@ -76,10 +77,8 @@ struct lane {
         bool resumable;          /* an archive that can be read again */
         struct resume resume;    /* its messages up to this one were settled before; number 0: none */
         bool cut_off;            /* a run over it was, and nobody says how to go on */
-        atomic_uint asked;       /* of the message decided last; the main thread writes this and the count of those decided */
-        atomic_size_t decided;
+        atomic_uint asked;       /* of the message decided last; the main thread writes it */
         /* the lane's thread, until it has ended */
-        size_t given;            /* messages, to the main thread */
         struct jobs group;       /* messages that it gets together: to wake it for each costs as much as to decide one */
         size_t group_n;
         struct err error;        /* of the source; ERR_NONE when it went well */
@@ -120,6 +119,7 @@ struct run {
         size_t may_n;
         struct lane *lanes;
         size_t lane_n;
+        atomic_size_t waiting;   /* messages that the main thread has before it, of all lanes */
         size_t next_lane, live, reading; /* the first lane not begun; of archives, those begun and not ended, and still read */
         struct source **sources; /* for progress */
         size_t source_n;
@@ -161,11 +161,12 @@ void lane_close(struct lane *l);
 /* Main thread: what has arrived goes to l->arrived; jobs that are over go to r->over, and from there all at once to their lanes. */
 void lane_take_input(struct lane *l);
 void lane_outcome(struct run *r, struct job *j);
+bool lane_parse(const struct lane *l, struct message *m, bool ahead, struct err *e) MUST_CHECK; /* by either thread */
 void lanes_send_outcomes(struct run *r);
 void lane_decided(struct lane *l, const struct message *m); /* main thread: the handler is done with it */
 void lanes_stop(struct run *r);
 struct job *lane_take(struct lane *l);
-void jobs_put_first(struct jobs *q, struct job *j);
+void lane_put_back(struct job *j); /* to be the next that lane_take gives */
 
 /* run_decide.c */
 void job_decide(struct run *r, struct job *j);

@@ -10,6 +10,7 @@
 enum {
         FILE_COST = 64 << 10, /* what a message in a file counts: buffers and parsed pieces */
         AHEAD_MIN = 40,       /* messages that wait to be decided, more than a group: there is time to look into the next */
+        BEHIND_MAX = 24,      /* as many or fewer wait: the main thread would soon have nothing to do */
         OVERHEAD = 12 << 10,  /* what any message costs beside its bytes: its facts, its plan, its job */
         GROUP_MAX = 32,       /* messages that are handed over together, where the next one need not be waited for */
         SETTLE_MAX = 64,      /* outcomes that a source hears at once */
@@ -17,7 +18,7 @@ enum {
 
 /* ---- lists of jobs ---- */
 
-void jobs_put_first(struct jobs *q, struct job *j)
+static void put_first(struct jobs *q, struct job *j)
 {
         j->prev = NULL;
         j->next = q->first;
@@ -87,13 +88,13 @@ static void hand_over(struct lane *l, bool over)
         struct run *r = l->run;
         bool posted;
 
+        atomic_fetch_add_explicit(&r->waiting, l->group_n, memory_order_relaxed);
         pthread_mutex_lock(&r->mutex);
         move_jobs(&l->input, &l->group);
         l->input_over = over;
         posted = l->posted;
         l->posted = true;
         pthread_mutex_unlock(&r->mutex);
-        l->given += l->group_n;
         l->group_n = 0;
         if (!posted)
                 queue_post(r->events, &l->input_event.link);
@@ -163,14 +164,14 @@ static void wait_for_outcomes(struct lane *l, struct source *s)
         }
 }
 
-/* Has the main thread enough to do? Then this one may do some of it. Only a guess: messages that are left alone are not counted. */
-static bool is_ahead(const struct lane *l)
+/* Messages that the main thread has before it, from whomever. */
+static size_t waiting(const struct lane *l)
 {
-        return (ptrdiff_t)(l->given - atomic_load_explicit(&l->decided, memory_order_relaxed)) >= AHEAD_MIN;
+        return atomic_load_explicit(&l->run->waiting, memory_order_relaxed);
 }
 
-/* A parser that dies takes the worker with it: the supervisor must know over which message. */
-static bool parse(struct lane *l, struct message *m, struct err *e)
+/* A parser that dies takes the worker with it: the supervisor must know over which message. ahead: and finds what the script will ask. */
+bool lane_parse(const struct lane *l, struct message *m, bool ahead, struct err *e)
 {
         const struct origin *o = message_origin(m);
         unsigned slot = hand_slot();
@@ -178,10 +179,18 @@ static bool parse(struct lane *l, struct message *m, struct err *e)
 
         hand_take(slot, l->la.name, o->uid, o->occurrence, "reading");
         ok = message_parse(m, e);
-        if (ok && is_ahead(l))
+        if (ok && ahead)
                 message_look_ahead(m, atomic_load_explicit(&l->asked, memory_order_relaxed));
         hand_drop(slot);
         return ok || err_in(e, "message %llu of %.*s", (unsigned long long)o->number, STR_FMT(o->source));
+}
+
+/* Reading many small files takes longer than a short script: then its thread, which waits, parses them. */
+static bool leaves_parsing(const struct lane *l, const struct source *s, const struct message *m)
+{
+        struct str bytes;
+
+        return s->prompt && waiting(l) <= BEHIND_MAX && range_in_memory(message_range(m), &bytes);
 }
 
 /* For an archive that parses while it reads. next_wanted drops the hand again. */
@@ -199,7 +208,7 @@ static bool has_number(const struct lane *l, const struct source *s)
         return l->resumable && s == l->source;
 }
 
-static bool give(struct lane *l, struct source *s, struct message *m, const struct crash *crash, struct err *e)
+static bool give(struct lane *l, struct source *s, struct message *m, const struct crash *crash, bool unparsed, struct err *e)
 {
         struct job *j = mem_zero(sizeof *j);
 
@@ -215,6 +224,7 @@ static bool give(struct lane *l, struct source *s, struct message *m, const stru
         j->item.spool_fd = -1;
         j->item.number = has_number(l, s) ? message_origin(m)->number : 0;
         j->crash = crash;
+        j->unparsed = unparsed;
         j->item.crashed = crash != NULL;
         take_room(l, j->cost);
         put_last(&l->group, j);
@@ -228,8 +238,9 @@ static bool pass_on(struct lane *l, struct source *s, struct message *m, struct 
 {
         const struct crash *crash = run_crash(l->run, l->la.name, message_origin(m));
         struct outcome o = { .number = message_origin(m)->number, .kind = OUTCOME_UNDONE };
+        bool unparsed = crash || leaves_parsing(l, s, m);
 
-        if ((crash || parse(l, m, e)) && give(l, s, m, crash, e))
+        if ((unparsed || lane_parse(l, m, waiting(l) >= AHEAD_MIN, e)) && give(l, s, m, crash, unparsed, e))
                 return true;
         s->ops->settle(s, &o, 1);
         message_free(m);
@@ -399,7 +410,14 @@ struct job *lane_take(struct lane *l)
         struct job *j = take_first(&l->arrived);
 
         j->next = NULL;
+        atomic_fetch_sub_explicit(&l->run->waiting, 1, memory_order_relaxed);
         return j;
+}
+
+void lane_put_back(struct job *j)
+{
+        atomic_fetch_add_explicit(&j->run->waiting, 1, memory_order_relaxed);
+        put_first(&j->lane->arrived, j);
 }
 
 /* An archive's thread frees the message that it has allocated, which is faster and leaves the main thread to the script. An account's may
@@ -442,7 +460,6 @@ void lanes_send_outcomes(struct run *r)
 void lane_decided(struct lane *l, const struct message *m)
 {
         atomic_store_explicit(&l->asked, message_asked(m), memory_order_relaxed);
-        atomic_fetch_add_explicit(&l->decided, 1, memory_order_relaxed);
 }
 
 void lanes_stop(struct run *r)
