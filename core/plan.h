@@ -61,6 +61,7 @@ struct plan {
         unsigned count, saves, outward, forwards;
         struct store_change *changes, *oldest; /* newest first by next, oldest first by newer */
         bool delivered, saved_whole, discarded;
+        bool stopped;                    /* a stop cut off what the handler asked for: whatever it decided then does not count */
         bool leave_set;
         enum outcome_leave leave;
         int64_t leave_age;

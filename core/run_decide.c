@@ -192,6 +192,10 @@ static void mind_limits(struct run *r, struct job *j)
 
 static void decided(struct run *r, struct job *j, enum verdict v, struct err *e)
 {
+        if (j->item.plan->stopped) {
+                job_over(r, j, OUTCOME_UNDONE);
+                return;
+        }
         if (unreadable(r, j))
                 return;
         if (v != RUN_FAIL && !implicit_keep(r, j, e))
@@ -403,6 +407,7 @@ void run_finish(struct run *r)
         struct item it = { .spool_fd = -1 };
         struct guard guard = finish_guard(r, &it.account);
         struct err e = { 0 };
+        enum verdict v;
 
         if (!r->script->finish || r->ending)
                 return;
@@ -414,7 +419,10 @@ void run_finish(struct run *r)
                 return;
         }
         it.plan->run = r;
-        if (finish_verdict(r, it.plan, &e) == RUN_FAIL) {
+        v = finish_verdict(r, it.plan, &e);
+        if (it.plan->stopped) {
+                r->result.stopped = true;
+        } else if (v == RUN_FAIL) {
                 err_in(&e, "on_finish");
                 r->result.worst = err_worse(r->result.worst, e.code);
                 log_error("%s", e.text);

@@ -11,6 +11,7 @@
 enum { WORDS_MAX = 256, BLOCK = 64 << 10 };
 
 struct pipe {
+        struct plan *plan;
         char **argv;               /* in the plan's arena */
         int fd;                    /* the part's bytes */
         double seconds;
@@ -35,13 +36,15 @@ static int collect(lua_State *L)
         return 0;
 }
 
-/* On a pool thread, or at once: touches nothing but *arg. */
+/* On a pool thread, or at once: touches nothing but *arg and the plan that waits for it. */
 static void run_it(void *arg)
 {
         struct pipe *p = arg;
-        struct spawn s = { .argv = (const char *const *)p->argv, .stdin_fd = p->fd, .output_max = p->output_max, .seconds = p->seconds };
+        struct spawn s = { .argv = (const char *const *)p->argv, .stdin_fd = p->fd, .output_max = p->output_max, .seconds = p->seconds,
+                           .stop = run_stop_flag() };
 
-        p->ran = spawn_run(&s, &p->output, &p->status, &p->e);
+        p->ran = run_stopped() ? err_set(&p->e, ERR_STOPPED, "stopped") : spawn_run(&s, &p->output, &p->status, &p->e);
+        p->plan->stopped |= !p->ran && p->e.code == ERR_STOPPED;
 }
 
 static bool copy_part(struct part *part, int fd, struct err *e)
@@ -147,7 +150,7 @@ static int pipe_part(lua_State *L)
                 return luaL_error(L, "pipe: the part is of another message than the one being decided");
         lua_settop(L, 2);
         p = lua_newuserdatauv(L, sizeof *p, 0);
-        *p = (struct pipe){ .fd = -1, .output = BUF_INIT };
+        *p = (struct pipe){ .plan = plan, .fd = -1, .output = BUF_INIT };
         luaL_setmetatable(L, PIPE);
         read_words(L, plan, p);
         p->fd = run_tmpfile(plan->run, &p->e);
@@ -169,7 +172,8 @@ static const luaL_Reg methods[] = {
         /*** part:pipe(argv) -> output, status
          * Runs a command (a list of words, no shell) with the decoded bytes on its standard input (of a message: all of it) and returns what it printed,
          * at most limits.pipe_output. A status that is not expected, a time-out and too much output raise, so the message is held. It must be harmless to
-         * repeat: a message may be decided again.
+         * repeat: a message may be decided again. A stop of the run
+         * (SIGTERM, Ctrl-C) gives the command 3 s to end; the message is then as if it had not been decided.
          * option ok: the list of statuses that are expected, { 0 } by default; true for any.
          * option timeout: seconds, or "2 min"; limits.pipe_time by default. */
         { "pipe", pipe_part },

@@ -1006,6 +1006,25 @@ def D08_signals(c):
             same((len(c.files(box + "/In/new")), c.files(box + "/In/tmp")), (12, []), name + ", after another run")
 
 
+def D08_a_stop_while_a_command_runs(c):
+    """The command of a part:pipe is ended, and its message is as if it had not been decided, whatever the script makes of the error."""
+    for how in ("m:pipe(sleep)", "if not pcall(m.pipe, m, sleep) then m:save 'wrong' mail.store('s').wrong = 'x' end",
+                "coroutine.wrap(function() m:pipe(sleep) end)()"):
+        s = c.script('local sleep = { "sh", "-c", "touch begun; exec sleep 61", timeout = "5 min" }\n'
+                     'mail.on_message(function(m) if m.subject:contains "lunch" then print(mail.store("s").wrong) else m:deliver "In" end\n'
+                     'if m.subject:contains "lunch" then %s end end)' % how)
+        begun = time.monotonic()
+        p = subprocess.Popen([BINARY, s, SAMPLE, "--from-start"], cwd=c.d, env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_for(lambda: os.path.exists(c.d + "/begun"))
+        p.send_signal(signal.SIGTERM)
+        out, err = p.communicate(timeout=40)
+        if time.monotonic() - begun > 20:
+            raise AssertionError("the stop was heard after %d s" % (time.monotonic() - begun))
+        same((p.returncode, out), (75, b"nil\n"), err.decode())
+        same((c.events("state", "held"), os.path.exists(c.d + "/wrong")), ([], False), "held, and what was saved because of a stop")
+        os.unlink(c.d + "/begun")
+
+
 def D09_little_of_everything(c):
     """Few descriptors, little memory, few processes: it works, or it says clearly why not; then all is there with the next run."""
     import resource
@@ -1088,7 +1107,7 @@ def T13_roots(c):
 TESTS = [bad_options, exit_codes, one_line, standard_input, limit_and_sources, check_mistakes, check_fine, check_module, allow, declarations, dry_run, json_shape,
          held_and_state, outbox, send, quarantine, resume, machine_failure, full_output, json_of_commands, show, extract, options_of_scripts, init_file, serve, serve_tls, stopped, closed_output, flush_alone, flush_stopped, fetch, accounts, terminal, H09_words_with_controls,
          H13_message_ids, H14_received_in_a_circle, C05_declarations_that_cannot_be, C07_one_wrong_password_among_many, T17_round_trip, D08_signals,
-         D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S09_replies, H13_replies_to_odd_ids, S10_a_million_forwards, S10_run_after_run, worst_of_several, mark_all_seen, C08_closed_to_others, T13_roots, progress, demo, man_page]
+         D08_a_stop_while_a_command_runs, D09_little_of_everything, S09_to_oneself, S09_fifty_servers, S09_replies, H13_replies_to_odd_ids, S10_a_million_forwards, S10_run_after_run, worst_of_several, mark_all_seen, C08_closed_to_others, T13_roots, progress, demo, man_page]
 
 
 def main():
