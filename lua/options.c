@@ -250,7 +250,7 @@ static bool no_script(struct options *o, const char *name, struct err *e)
         for (size_t i = 0; (dir = script_dir(o, i)) != NULL; i++)
                 add_name(names, &n, o, dir);
         near = glob_nearest(str_of(name), names, n);
-        if (near)
+        if (near && !str_eq(str_of(near), str_of(name))) /* "run run" */
                 return err_set(e, ERR_USAGE, "'%s' is neither a script nor a command (did you mean '%s'?)", name, near);
         return err_set(e, ERR_USAGE, "'%s' is neither a script nor a command (--help lists the commands)", name);
 }

@@ -71,6 +71,7 @@ def bad_options(c):
         (["-e"], ["-e needs the code"]),
         (["-e", "print(1)"], ["there is no source"]),
         (["stat"], ["'stat'", "did you mean 'state'"]),
+        (["run", "run"], ["'run'", "--help lists"]),
         (["xtract", SAMPLE], ["did you mean 'extract'"]),
         (["outbox", "relaese"], ["list, release, flush and drop"]),
         (["state", "--lst"], ["unknown option --lst"]),
