@@ -460,8 +460,11 @@ static void fill(struct reader *r, struct addr *o, struct str all)
 {
         struct str name = STR(""), spec;
 
-        if (r->angle)
-                name = decoded(r, buf_str(&r->phrase));
+        if (r->angle) { /* "Joe <joe@x.org> and more": what stands behind is the name only where nothing does before */
+                struct str before = str_first(buf_str(&r->phrase), r->before);
+
+                name = decoded(r, str_trim(before).n ? before : buf_str(&r->phrase));
+        }
         if (name.n == 0 && r->comment.n > 0)
                 name = decoded(r, buf_str(&r->comment));
         if (r->angle)

@@ -133,6 +133,7 @@ TEST(brackets_and_colons_astray)
         CHECK_STR(parse("a@b.org>, B <c@d.org;>"), "|a@b.org / B|c@d.org");
         CHECK(defects & ADDR_SYNTAX);
         CHECK_STR(parse("B a@b.org>, <c@d.org;e@f.org>"), "|B a@b.org>! / |c@d.org;e@f.org!");
+        CHECK_STR(parse("A <a@b.org> Subject: one, <c@d.org> C, \"\" <e@f.org> E"), "A|a@b.org / |one! / C|c@d.org / E|e@f.org");
         CHECK_STR(parse("a@b.org>>"), "|a@b.org>>!");
         CHECK_STR(parse("c@d.org Subject: one"), "|c@d.org Subject! / |one!");
         CHECK(defects & ADDR_SYNTAX);
