@@ -7,7 +7,10 @@
 
 /* A line matters only where it begins: as a field, as the empty line, or with "--". This much of it is looked at, beside what a
  * boundary may have; a boundary line with more than that behind the boundary is none. */
-enum { LINE_MAX_BYTES = 2048, NAME_MAX_BYTES = 256 };
+enum {
+        LINE_MAX_BYTES = 2048, NAME_MAX_BYTES = 256,
+        DASHED_MAX = 8, /* lines with "--" in a header that are compared with all of it */
+};
 
 struct mime_parser {
         struct limits lim;
@@ -16,7 +19,7 @@ struct mime_parser {
         struct header *keep;        /* where the outermost header is wanted, or NULL */
         struct mime *root, *open;   /* open: the innermost entity that the bytes belong to */
         enum { IN_HEADER, IN_BODY, IN_PREAMBLE, IN_EPILOGUE, STOPPED } where;
-        unsigned parts;
+        unsigned parts, dashed;
         bool failed, other;
 
         struct str chunk;           /* the one being fed, and its offset */
@@ -78,6 +81,7 @@ static bool open_entity(struct mime_parser *p, struct mime *parent, uint64_t at)
         if (parent)
                 parent->last = m;
         p->parts++;
+        p->dashed = 0;
         p->open = m;
         p->where = IN_HEADER;
         return head_begins(p, at);
@@ -328,6 +332,54 @@ static bool header_line(struct mime_parser *p, const struct line *l, bool *again
         return end_header(p, l->at, l->at);
 }
 
+/* Does a header that ends in s go on with the value of a boundary? */
+static bool awaits_boundary(struct str s)
+{
+        if (str_ends(s, STR("\"")))
+                s.n--;
+        s = str_trim_right(s);
+        return str_ends(s, STR("=")) && str_ends_nocase(str_trim_right(str_first(s, s.n - 1)), STR("boundary"));
+}
+
+/* Is the line ("--" and more) a boundary that the header before it has announced? */
+static bool is_announced(struct str header, struct str line)
+{
+        struct str b = str_trim_right(str_from(line, 2)), rest = header;
+
+        if (line.n > LINE_MAX_BYTES || b.n == 0 || b.n > NAME_MAX_BYTES)
+                return false;
+        while (rest.n > 0) {
+                size_t at = header.n - rest.n + str_find_str(rest, b), after = at + b.n;
+
+                if (at == header.n)
+                        break;
+                if (awaits_boundary(str_first(header, at)) &&
+                    (after == header.n || ascii_is_space(header.p[after]) || header.p[after] == '"' || header.p[after] == ';'))
+                        return true;
+                rest = str_from(header, at + 1);
+        }
+        return false;
+}
+
+/* The empty line is forgotten before the first boundary: the header ends there, or all of its parts would be fields of it. */
+static bool end_at_announced(struct mime_parser *p, const struct line *l)
+{
+        size_t kept = p->head.n;
+        struct str block;
+        bool found;
+
+        if (p->where != IN_HEADER || l->at <= p->open->header_at || p->dashed++ >= DASHED_MAX)
+                return true;
+        if (!head_block(p, l->at, &block))
+                return false;
+        found = is_announced(block, l->s);
+        p->head.n = kept;
+        if (!found)
+                return true;
+        mime_defect(p->d, "header.unended");
+        return end_header(p, l->at, l->at);
+}
+
 /* Outside of all parts: what looks like a part there is shown by some readers and not by others. */
 static void outside_line(struct mime_parser *p, const struct line *l)
 {
@@ -347,8 +399,14 @@ static bool take_line(struct mime_parser *p, const struct line *l)
 
         if (p->where == STOPPED)
                 return true;
-        if (l->whole && str_starts(l->s, STR("--")) && (m = boundary_at(p, l, &closing)))
-                return cross_boundary(p, m, closing, l);
+        if (l->whole && str_starts(l->s, STR("--"))) {
+                m = boundary_at(p, l, &closing);
+                if (!m && !end_at_announced(p, l))
+                        return false;
+                m = m ? m : boundary_at(p, l, &closing);
+                if (m)
+                        return cross_boundary(p, m, closing, l);
+        }
         while (p->where == IN_HEADER && again) { /* again: at most once a level of nesting */
                 again = false;
                 if (!header_line(p, l, &again))
@@ -474,6 +532,7 @@ bool mime_feed(struct mime_parser *p, struct str chunk)
 size_t mime_header_size(struct str s, bool *ended)
 {
         struct str rest = s, line = str_take_line(&rest);
+        unsigned dashed = 0;
 
         *ended = true;
         if (line.n == 0 || !begins_header(str_first(line, LINE_MAX_BYTES), true))
@@ -481,6 +540,11 @@ size_t mime_header_size(struct str s, bool *ended)
         for (size_t at = str_find(s, '\n'); at < s.n; at += 1 + str_find(str_from(s, at + 1), '\n')) {
                 rest = str_from(s, at + 1);
                 if (str_starts(rest, STR("\n")) || str_starts(rest, STR("\r\n"))) {
+                        *ended = true;
+                        return at + 1;
+                }
+                if (str_starts(rest, STR("--")) && str_find(rest, '\n') < rest.n && dashed++ < DASHED_MAX &&
+                    is_announced(str_first(s, at + 1), str_first(rest, str_find(rest, '\n')))) {
                         *ended = true;
                         return at + 1;
                 }

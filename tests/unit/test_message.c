@@ -236,6 +236,26 @@ TEST(text_in_charsets_undeclared)
         }
 }
 
+/* The empty line before the first boundary is forgotten: the parts are not lost, and their fields are not the message's, whichever is asked
+ * for first. */
+TEST(boundary_in_its_own_header)
+{
+        for (int tree_first = 0; tree_first < 2; tree_first++) {
+                struct message *m = open_message(STR("Content-Type: multipart/mixed; boundary=b\nSubject: s\n--b\nContent-Type: text/html\nX-Of: part\n\n<p>x\n--b--\n"));
+                struct part **leaves;
+
+                if (tree_first)
+                        NEED(message_leaves(m, &leaves) == 1);
+                CHECK(!message_field(m, STR("x-of")).p);
+                CHECK_STR(message_subject(m), "s");
+                NEED(message_leaves(m, &leaves) == 1);
+                CHECK_STR(part_type(leaves[0]), "text/html");
+                CHECK_STR(message_text(m), "x\n");
+                CHECK(flagged(m, "header.unended"));
+                message_free(m);
+        }
+}
+
 /* Headers in Japanese as mail was before encoded-words: a quote or a backslash may be half a character. */
 TEST(japanese_shifts_in_headers)
 {

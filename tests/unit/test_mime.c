@@ -131,6 +131,20 @@ TEST(boundary_lines_in_a_row)
                    "1 multipart multipart/mixed 0+42 43+24 enc0 lines6\n2 leaf text/plain 51+5 57+3 enc0 lines1\n");
 }
 
+/* No empty line before the first boundary. */
+TEST(boundary_in_its_own_header)
+{
+        CHECK_TREE("Content-Type: multipart/mixed;\n boundary=\"b\"\nA: c\n--b\nContent-Type: text/html\n\none\n--b\n\ntwo\n--b--\n",
+                   "1 multipart multipart/mixed 0+50 50+48 enc0 lines8\n2 leaf text/html 54+24 79+3 enc0 lines1\n"
+                   "2 leaf text/plain 87+0 88+3 enc0 lines1\nheader.unended\n");
+        CHECK_TREE("Content-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: multipart/alternative; boundary=i\r\n--i\r\n\r\nx\r\n--i--\n--o--\n",
+                   "1 multipart multipart/mixed 0+42 43+75 enc0 lines7\n2 multipart multipart/alternative 47+49 96+15 enc0 lines4\n"
+                   "3 leaf text/plain 101+0 103+1 enc0 lines1\nheader.unended\n");
+        CHECK_TREE("A: bc\n--b\nContent-Type: text/html\n\nbody\n", "1 leaf text/html 0+34 35+5 enc0 lines1\nheader.junk\n");
+        CHECK_TREE("Content-Type: message/rfc822; x=b\n--b\nA: b\n\nbody\n",
+                   "1 message message/rfc822 0+43 44+5 enc0 lines1\n2 leaf text/plain 44+0 44+5 enc0 lines1\nheader.junk\nheader.missing\n");
+}
+
 TEST(message_inside)
 {
         CHECK_TREE("Content-Type: multipart/digest; boundary=b\n\n--b\n\nFrom: x\nContent-Type: multipart/mixed; boundary=c\n\n"
