@@ -12,6 +12,7 @@
 #include "core/run_int.h"
 #include "core/supervise.h"
 #include "core/spill.h"
+#include "core/slurp.h"
 #include "core/sys.h"
 
 enum {
@@ -415,6 +416,7 @@ bool run_all(const struct run_config *c, const struct script *s, const struct ru
 
         pthread_mutex_init(&r.mutex, NULL);
         pthread_cond_init(&r.room, NULL);
+        slurp_stop = &stop_asked;
         ok = open_run(&r, e);
         if (ok) {
                 loop(&r);

@@ -337,7 +337,7 @@ static bool read_source(struct lane *l, struct source *s, struct err *e)
                         continue;
                 }
                 if (!m) {
-                        l->reached_end = s == l->source && !atomic_load(&s->stop);
+                        l->reached_end = s == l->source && !atomic_load(&s->stop) && !run_stopped();
                         return true;
                 }
                 if (limit && given == limit) { /* an archive that ends just here has been read to its end */

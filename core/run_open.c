@@ -1,6 +1,7 @@
 /* Opening the lanes: the account's lock and row, what it holds, its source; an archive's, and where a run that was cut off goes on. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/log.h"
 #include "core/mem.h"
@@ -67,6 +68,15 @@ static bool open_account(struct run *r, struct lane *l, struct account *a, struc
         return r->config.dry || ledger_account_save(r->ledger, &l->la, e);
 }
 
+/* A pipe can be read once only, whatever its name: the next "/dev/fd/63" is another. */
+static bool can_read_again(struct run *r, struct str path)
+{
+        char *name = arena_dup(r->arena, path.p, path.n);
+        struct stat st;
+
+        return !str_eq(path, STR("-")) && !(name && stat(name, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode));
+}
+
 /* An archive is known to the state by its absolute path; standard input by "-". */
 static struct str archive_key(struct run *r, struct str path)
 {
@@ -110,10 +120,11 @@ static bool open_archive(struct run *r, struct lane *l, struct str path, struct 
 
         if (!key.p)
                 return err_nomem(e);
-        l->resumable = !str_eq(path, STR("-"));
+        l->resumable = can_read_again(r, path);
         if (!l->resumable && r->config.resume) {
                 l->cut_off = true;
-                return err_set(e, ERR_USAGE, "--resume: standard input leaves no mark, for nobody can read it again from where a run was cut off");
+                return err_set(e, ERR_USAGE, "--resume: %.*s leaves no mark, for nobody can read it again from where a run was cut off",
+                               STR_FMT(str_eq(path, STR("-")) ? STR("standard input") : path));
         }
         if (!l->resumable && hand_restarted())
                 return err_set(e, ERR_IO, "what the worker that died had read of it is lost to this run: give it again");
@@ -159,6 +170,10 @@ bool lane_open_source(struct lane *l)
         if (!l->path.p)
                 return true;
         l->source = source_open(l->path, &r->config.limits, r->tmp_dir, &why);
+        if (!l->source && why.code == ERR_STOPPED) {
+                l->ended = r->result.stopped = true;
+                return false;
+        }
         if (!l->source) {
                 opened(r, l, false, l->path, &why);
                 return false;

@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "core/mem.h"
 #include "core/sys.h"
 
 size_t slurp_block = SLURP_BLOCK;
+const atomic_bool *slurp_stop;
 
 /* How far a stream is read ahead for a Content-Length: more than any message that is one by mail. */
 enum { AHEAD_MAX = 1 << 30 };
@@ -67,9 +69,25 @@ bool slurp_open_reader(struct slurp *s, slurp_read_fn *read, void *ctx, struct e
         return start(s, 0, false, 0, e);
 }
 
+/* Whoever writes into it may take for ever; a file that cannot be waited for is there at once. */
+static bool await(int fd, struct err *e)
+{
+        enum { STEP_MS = 200 };
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+
+        int got;
+
+        while ((got = poll(&p, 1, STEP_MS)) == 0 || (got < 0 && errno == EINTR))
+                if (slurp_stop && atomic_load(slurp_stop))
+                        return err_set(e, ERR_STOPPED, "stopped");
+        return true;
+}
+
 static ssize_t read_stream(struct slurp *s, void *p, size_t n, struct err *e)
 {
-        return s->read ? s->read(s->ctx, p, n, e) : sys_read(s->fd, p, n, e);
+        if (s->read)
+                return s->read(s->ctx, p, n, e);
+        return await(s->fd, e) ? sys_read(s->fd, p, n, e) : -1;
 }
 
 /* What has been read ahead comes first. */

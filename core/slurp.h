@@ -5,6 +5,7 @@
 #ifndef CORE_SLURP_H
 #define CORE_SLURP_H
 
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "core/err.h"
@@ -15,6 +16,9 @@ enum { SLURP_BLOCK = 256 << 10, SLURP_BLOCK_MIN = 2 << 10 };
 
 /* Tests only: a smaller block (at least SLURP_BLOCK_MIN, at most SLURP_BLOCK) for inputs opened from now on. */
 extern size_t slurp_block;
+
+/* When it becomes true, waiting for a pipe or a terminal ends, with ERR_STOPPED; NULL: nobody asks. Set before the first input is opened. */
+extern const atomic_bool *slurp_stop;
 
 /* Up to n bytes into p: 0 at the end, -1 on failure. */
 typedef ssize_t slurp_read_fn(void *ctx, void *p, size_t n, struct err *e);

@@ -76,6 +76,14 @@ static int open_standard_input(struct err *e)
         return fd;
 }
 
+/* Who opens a FIFO waits for its writer; this one waits where it reads, so that it can be told to stop. */
+static int open_flags(const char *path)
+{
+        struct stat st;
+
+        return O_RDONLY | O_NOCTTY | (stat(path, &st) == 0 && S_ISFIFO(st.st_mode) ? O_NONBLOCK : 0);
+}
+
 static int open_path(struct str path, struct err *e)
 {
         char *p;
@@ -89,7 +97,7 @@ static int open_path(struct str path, struct err *e)
                 err_nomem(e);
                 return -1;
         }
-        fd = sys_open(p, O_RDONLY | O_NOCTTY, 0, e);
+        fd = sys_open(p, open_flags(p), 0, e);
         mem_free(p);
         return fd;
 }

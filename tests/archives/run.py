@@ -270,6 +270,63 @@ def B08_resume_what_has_changed(c):
     has(c.err, "standard input leaves no mark")
 
 
+def D08_a_pipe_that_says_nothing(c):
+    """A run that waits for a pipe or a FIFO ends when it is told to, and what it had of a message counts for nothing."""
+    os.mkfifo(c.path("fifo"))
+    whole = mbox(3, "%d" + "x" * 200000 + "\n")
+    for name, source, begin in (("silent", "-", ""), ("begun", "-", whole[:1000]), ("in a message", "-", whole[:500000]),
+                                ("no writer", "fifo", None), ("silent writer", "fifo", "")):
+        r, w = os.pipe()
+        p = subprocess.Popen([BINARY, "-e", "print(m.subject)", source], cwd=c.d, env=c.env, stdin=r, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        os.close(r)
+        if source == "fifo" and begin is not None:
+            os.close(w)
+            w = os.open(c.path("fifo"), os.O_RDWR)
+        end = time.monotonic() + 20
+        rest = (begin or "").encode()
+        os.set_blocking(w, False)
+        while rest and time.monotonic() < end:
+            try:
+                rest = rest[os.write(w, rest):]
+            except BlockingIOError:
+                time.sleep(0.01)
+        time.sleep(0.5)
+        p.send_signal(signal.SIGTERM)
+        try:
+            out, err = p.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            raise AssertionError(name + ": still there 20 s after SIGTERM")
+        finally:
+            os.close(w)
+        same((p.returncode, out), (75, b"0\n1\n" if name == "in a message" else b""), name + err.decode())
+
+
+def B08_a_fifo_leaves_no_mark(c):
+    """What is read from a FIFO, or from a shell's <(command), cannot be read again: no run is told that one before it was cut off."""
+    os.mkfifo(c.path("fifo"))
+    args = ["--root", "out", "-e", 'local x = 0 for i = 1, 2e4 do x = x + i end m:deliver "A"', "fifo"]
+    new = c.path("out/A/new")
+    for n in (3000, 2):
+        c.write("box", mbox(n))
+        writer = subprocess.Popen(["sh", "-c", "cat box >fifo"], cwd=c.d, stderr=subprocess.DEVNULL)
+        if n > 2:
+            kill_half_way(c, args, lambda: len(os.listdir(new)) if os.path.isdir(new) else 0, n)
+            writer.wait(timeout=20)
+            for _ in range(200):  # until the dying worker has let go of it
+                try:
+                    os.close(os.open(c.path("fifo"), os.O_WRONLY | os.O_NONBLOCK))
+                    time.sleep(0.05)
+                except OSError:
+                    break
+        else:
+            same(c.run("-e", "print(m.subject)", "fifo"), "0\n1\n", "the next run")
+            writer.wait(timeout=20)
+    c.run("--resume", "-e", "x = 1", "fifo", code=64)
+    has(c.err, "fifo leaves no mark")
+
+
 def limits_in_json(c):
     """The events of sources count what was given to the script, also under --limit."""
     c.write("box", mbox(5)), c.write("box.gz", gzip.compress(mbox(5).encode()))
@@ -304,7 +361,7 @@ def progress(c):
 
 
 TESTS = [truth, B01_both_counts, kinds, B06_many_sources, B06_odd_entries, B03_memory, B03_limit, B03_cut, B08_killed_and_resumed,
-         B08_resume_what_has_changed, limits_in_json, progress]
+         B08_resume_what_has_changed, B08_a_fifo_leaves_no_mark, D08_a_pipe_that_says_nothing, limits_in_json, progress]
 
 
 def main():
