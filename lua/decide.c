@@ -271,13 +271,16 @@ static void close_plan(struct engine *en, struct plan *p)
                 log_error("closing a message: %s", e.text);
 }
 
-/* The finalizers of what this message left behind run now, in its time and at its cost, not in that of a later one. */
-static void run_finalizers(struct engine *en)
+/* The message is closed, and then the finalizers of what its handler left behind run: in its time and at its cost, not in that of a later one. */
+static void handler_over(struct engine *en, struct plan *p, struct handler *h)
 {
+        give_coroutine(en, h);
+        deadline_enter(en->L); /* the coroutine may be collected */
+        face_set_current(en->L, NULL);
+        close_plan(en, p);
         if (!en->finalizers)
                 return;
         en->finalizers = false;
-        deadline_enter(en->L); /* the handler's coroutine may be among it */
         lua_gc(en->L, LUA_GCCOLLECT, 0);
 }
 
@@ -304,15 +307,12 @@ static enum verdict go_on(struct engine *en, struct plan *p, struct handler *h, 
                 count(en, p);
                 v = RUN_DONE;
         }
-        if (v != RUN_WAIT) {
-                give_coroutine(en, h);
-                run_finalizers(en);
-        }
         en->failed += v == RUN_FAIL;
+        if (v == RUN_WAIT)
+                face_set_current(en->L, NULL);
+        else
+                handler_over(en, p, h);
         h->ticks = deadline_end();
-        face_set_current(en->L, NULL);
-        if (v != RUN_WAIT)
-                close_plan(en, p);
         return v;
 }
 

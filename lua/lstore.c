@@ -324,15 +324,17 @@ static struct str recorder(lua_State *L, struct plan *p)
 
 static int seen(lua_State *L)
 {
-        struct plan *p = state_plan(L, "mail.seen");
         int64_t ttl = lua_isnoneornil(L, 2) ? 0 : face_check_span(L, 2);
-        struct str key, by = recorder(L, p), value = STR_NONE;
+        struct str key, by, value = STR_NONE;
+        struct plan *p;
         char text[67];
         bool found = false;
         struct err e;
 
         luaL_checkany(L, 1);
         seen_key(L, 1, text);
+        p = state_plan(L, "mail.seen");
+        by = recorder(L, p);
         key = str_make(text, 66);
         lua_pushboolean(L, 0);
         if (plan_changed(p, SEEN_STORE, key))
