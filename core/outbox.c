@@ -163,6 +163,41 @@ static bool run_command(struct job *j, struct err *e)
         return command_ended(j, ran, status, &why, e);
 }
 
+static bool note_rename(void *ctx, const struct rename_job *r)
+{
+        *(bool *)ctx = true;
+        return false;
+}
+
+static bool note_append(void *ctx, const struct append_job *m)
+{
+        *(bool *)ctx = true;
+        return false;
+}
+
+/* Is the run whose message it is still to give files their names? It is about, or it died, and the next one finishes that. Its id begins the spool
+ * file's name; without a message nothing is to be waited for. */
+static bool names_are_due(struct job *j, bool *due, struct err *e)
+{
+        struct str run = str_first(j->item.spool, str_find(j->item.spool, '/'));
+
+        *due = false;
+        return run.n == 0 || (ledger_renames(j->o->l, run, note_rename, due, e) && (*due || ledger_appends(j->o->l, run, note_append, due, e)));
+}
+
+static bool command(struct job *j, struct err *e)
+{
+        bool due;
+
+        if (!names_are_due(j, &due, e))
+                return false;
+        if (!due)
+                return run_command(j, e);
+        j->o->out->later++;
+        log_info("outbox %lld: waits until the files of its run have their names", (long long)j->item.id);
+        return true;
+}
+
 /* ---- the outbox ---- */
 
 static bool collect(void *ctx, const struct outbox_item *i)
@@ -210,7 +245,7 @@ static bool do_item(struct job *j, struct err *e)
         struct link *k;
 
         if (j->item.kind == OUTBOX_COMMAND)
-                return run_command(j, e);
+                return command(j, e);
         k = link_of(j->o, j->item.smarthost);
         if (k)
                 return outbox_mail(j, k, e);

@@ -824,6 +824,27 @@ TEST(commands)
         end();
 }
 
+/* A run was killed behind its commitment, or another one is on its way to the renames: a command comes once all else is in place. */
+TEST(W6_a_command_waits_for_the_names)
+{
+        const struct str argv[] = { STR("true") };
+        struct rename_job r = { .run = STR("t"), .staged_dir = STR("/x"), .staged = STR("s"), .target_dir = STR("/x"), .target = STR("y") };
+        struct append_job m = { .run = STR("t"), .path = STR("/x/m"), .staged = STR("t/9") };
+        struct outbox_item i;
+        int64_t id;
+
+        NEED(begin() && (id = add_command(argv, 1, "x", false)) > 0);
+        NEED(ledger_rename_add(l, &r, &e) && ledger_append_add(l, &m, &e));
+        for (int k = 0; k < 2; k++) {
+                CHECK(outbox_send(l, NULL, 0, true, NULL, &out, &e) && out.commands == 0 && out.later == 1 && out.dead == 0);
+                CHECK(item(id, &i) && i.state == OUTBOX_READY && i.tries == 0);
+                CHECK(k ? ledger_append_done(l, m.id, &e) : ledger_rename_done(l, &r.id, 1, &e));
+        }
+        r.run = STR("u"); /* another run's */
+        CHECK(ledger_rename_add(l, &r, &e) && outbox_send(l, NULL, 0, true, NULL, &out, &e) && out.commands == 1 && out.later == 0);
+        end();
+}
+
 TEST(commands_that_fail)
 {
         const struct str fails[] = { STR("sh"), STR("-c"), STR("cat >/dev/null; exit 3") }, absent[] = { STR("/nonexistent/command") };
