@@ -16,7 +16,7 @@ struct unbundle {
         bool head_given;       /* of a stream */
         uint64_t taken, given; /* bytes, compressed and not */
         uint64_t members;
-        bool broken;
+        bool broken, single;   /* single: the member is all that there is, compressed and not packed */
         struct err failed;     /* of reading the current member: it stays so */
 };
 
@@ -139,6 +139,11 @@ bool unbundle_next(struct unbundle *u, struct unpack_member *out, struct err *e)
         u->failed.code = ERR_NONE;
         if (!unpack_next(u->lib, out, e))
                 return false;
+        if (out->end && u->single && !unpack_rest_is_empty(u->lib, e)) {
+                u->broken = true;
+                return false;
+        }
+        u->single = !out->end && !out->name.p;
         if (!out->end && u->members++ == UNBUNDLE_MEMBERS)
                 return err_set(e, ERR_LIMIT, "it has more than %d members; unpack it first", UNBUNDLE_MEMBERS);
         return true;

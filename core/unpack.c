@@ -15,6 +15,7 @@ struct unpack {
         struct archive *lib;
         struct unpack_input in;
         uint64_t at;           /* what is read next */
+        struct str block;      /* what was read last */
         enum unpack_kind kind;
         bool broken;
         struct err failed;     /* of reading the input; the library only says that it failed */
@@ -99,6 +100,8 @@ static la_ssize_t on_read(struct archive *lib, void *ctx, const void **block)
                 return ARCHIVE_FATAL;
         }
         u->at += (uint64_t)got;
+        if (got > 0)
+                u->block = str_make(p, (size_t)got);
         return (la_ssize_t)got;
 }
 
@@ -295,6 +298,33 @@ ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e)
                 return (ssize_t)got;
         failed(u, got < 0 ? (int)got : ARCHIVE_FATAL, e);
         return -1;
+}
+
+static bool all_zero(struct str s)
+{
+        for (size_t i = 0; i < s.n; i++)
+                if (s.p[i])
+                        return false;
+        return true;
+}
+
+/* The library counts what its decoder took of the input; what it did not take of the block in hand stands at that block's end. */
+bool unpack_rest_is_empty(struct unpack *u, struct err *e)
+{
+        la_int64_t taken = archive_filter_bytes(u->lib, -1);
+        uint64_t left = taken >= 0 && (uint64_t)taken < u->at ? u->at - (uint64_t)taken : 0;
+        struct str rest = left < u->block.n ? str_from(u->block, u->block.n - left) : u->block;
+        const char *p;
+        ssize_t got = 1;
+
+        if (left == 0)
+                rest.n = 0;
+        while (all_zero(rest) && got > 0)
+                if ((got = u->in.read(u->in.ctx, &p, e)) > 0)
+                        rest = str_make(p, (size_t)got);
+        if (got < 0)
+                return false;
+        return got == 0 || err_set(e, ERR_IO, "something else stands behind what is compressed, and was not read");
 }
 
 bool unpack_broken(const struct unpack *u)

@@ -48,6 +48,9 @@ struct unpack *unpack_open(const struct unpack_input *in, enum unpack_kind kind,
 bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e) MUST_CHECK;
 /* Decoded bytes of the current member; 0 at its end; -1 when it is damaged. */
 ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e) MUST_CHECK;
+/* At the end of what is compressed and not packed (the name was {NULL,0}): nothing but zeros follows it. gzip and bzip2 end at what is not
+ * theirs as if it were the end of the file. Nothing may be read from u afterwards. */
+bool unpack_rest_is_empty(struct unpack *u, struct err *e) MUST_CHECK;
 /* After a failure to read: nothing more can be. Otherwise the member alone is damaged. */
 bool unpack_broken(const struct unpack *u);
 /* It failed because reading the input failed: no fault of the archive. */
