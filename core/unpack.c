@@ -202,6 +202,36 @@ static bool nested(struct err *e)
         return err_set(e, ERR_LIMIT, "it is compressed more than once; unpack it first");
 }
 
+static uint64_t le64(const char *p)
+{
+        uint64_t v = 0;
+
+        for (int i = 7; i >= 0; i--)
+                v = v << 8 | (unsigned char)p[i];
+        return v;
+}
+
+/* The list of a 7z's members lies where its first bytes say, and is that long. The library believes what it is told there, and asks for memory
+ * by it; what does not fit into the archive is damage. */
+static bool list_fits(struct unpack *u, struct err *e)
+{
+        enum { START = 32, AT = 12, LENGTH = 20 };
+        uint64_t room = u->in.size > START ? u->in.size - START : 0, at, n;
+        const char *p;
+        ssize_t got;
+
+        if (!u->in.seek)
+                return true;
+        if ((got = u->in.read(u->in.ctx, &p, e)) < 0)
+                return false;
+        at = got >= START ? le64(p + AT) : 0;
+        n = got >= START ? le64(p + LENGTH) : 0;
+        u->in.seek(u->in.ctx, 0);
+        if (at > room || n > room - at)
+                return err_set(e, ERR_IO, "it is damaged or cut off: the list of its members lies behind its end");
+        return true;
+}
+
 static bool start(struct unpack *u, struct err *e)
 {
         int status;
@@ -210,6 +240,8 @@ static bool start(struct unpack *u, struct err *e)
                 return err_nomem(e);
         if (!choose_format(u))
                 return failed(u, ARCHIVE_FATAL, e);
+        if (u->kind == UNPACK_7Z && !list_fits(u, e))
+                return false;
         archive_read_set_callback_data(u->lib, u);
         archive_read_set_read_callback(u->lib, on_read);
         if (u->in.seek) {

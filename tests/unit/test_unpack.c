@@ -168,6 +168,41 @@ TEST(M20_cut_at_every_byte)
         each_seed(cut);
 }
 
+struct whole { struct str rest, all; };
+
+static ssize_t read_whole(void *ctx, const char **block, struct err *e)
+{
+        struct whole *w = ctx;
+        size_t n = w->rest.n;
+
+        (void)e;
+        *block = w->rest.p;
+        w->rest = str_from(w->rest, n);
+        return (ssize_t)n;
+}
+
+static void seek_whole(void *ctx, uint64_t to)
+{
+        struct whole *w = ctx;
+
+        w->rest = str_from(w->all, (size_t)to);
+}
+
+/* Made by the fuzzer: the library asked for 6 GB. (The list's length is that of more bytes than there are.) */
+TEST(M20_7z_whose_list_lies_behind_its_end)
+{
+        char text[512];
+        FILE *f = fopen("tests/regress/unpack/7z-list-behind-its-end", "rb");
+        size_t n = f ? fread(text, 1, sizeof text, f) : 0;
+        struct whole w = { str_make(text, n), str_make(text, n) };
+        struct unpack_input in = { .read = read_whole, .seek = seek_whole, .size = n, .ctx = &w };
+        struct err e = { 0 };
+
+        NEED(n == 229);
+        fclose(f);
+        CHECK(!unpack_open(&in, UNPACK_7Z, &e) && e.code == ERR_IO && strstr(e.text, "behind its end"));
+}
+
 TEST(kinds)
 {
         CHECK(unpack_kind_of(STR("\x1f\x8b\x08")) == UNPACK_GZIP && unpack_is_compressed(UNPACK_GZIP));
