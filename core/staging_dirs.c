@@ -1,4 +1,5 @@
 /* The directories that outputs are staged into: opened once, noted before anything lies in them, new ones remembered for syncing. */
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -162,12 +163,17 @@ static struct place *add_place(struct staging *s, struct str path, int fd, struc
         return p;
 }
 
-/* Somebody removed the directory: what is written into it would have no name. */
+/* Somebody removed the directory, and what is written into it would have no name; or moved it, and it would have another than was promised, by
+ * which no later start could finish it. */
 static bool vanished(const struct place *p)
 {
-        struct stat st;
+        struct stat open, named;
 
-        return p->refs == 0 && p->fd >= 0 && fstat(p->fd, &st) == 0 && st.st_nlink == 0;
+        if (p->refs > 0 || p->fd < 0 || fstat(p->fd, &open) != 0)
+                return false;
+        if (stat(p->path.p, &named) != 0)
+                return errno == ENOENT || errno == ENOTDIR;
+        return open.st_dev != named.st_dev || open.st_ino != named.st_ino;
 }
 
 static struct place *look_up(struct staging *s, struct str path)

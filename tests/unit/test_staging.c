@@ -490,6 +490,26 @@ TEST(a_directory_removed_meanwhile)
         gone();
 }
 
+/* What is saved after that goes where its path says, not along with the directory that was moved. */
+TEST(F23_a_directory_renamed_meanwhile)
+{
+        struct staged o, *list[] = { &o };
+
+        fresh();
+        NEED(begin());
+        NEED(file("d/x", "1", &o));
+        CHECK(staging_sync(s, list, 1, NULL, 0, &e) && staging_publish(s, list, 1, NULL, NULL, &e));
+        CHECK(renameat(root_fd(r), "d", root_fd(r), "old") == 0);
+        NEED(file("d/y", "2", &o));
+        CHECK(staging_sync(s, list, 1, NULL, 0, &e) && staging_publish(s, list, 1, NULL, NULL, &e));
+        CHECK_STR(content("d/y"), "2");
+        CHECK_STR(content("old/x"), "1");
+        CHECK(renameat(root_fd(r), "d", root_fd(r), "older") == 0 && symlinkat("old", root_fd(r), "d") == 0);
+        CHECK(!file("d/z", "3", &o));
+        end();
+        gone();
+}
+
 /* D02: after a failed sync nothing is trusted, and it is not tried again. */
 TEST(D02_failed_sync)
 {
