@@ -506,6 +506,17 @@ static struct str convert(struct charset_stream *s, struct str in, struct buf *o
         return in;
 }
 
+/* Character by character: an invalid one must not take a byte of the next. */
+static void convert_twins(struct charset_stream *s, struct str run, struct buf *out)
+{
+        while (run.n > 0) {
+                size_t n = run.p[0] == '\x8f' ? 3 : 2;
+
+                convert(s, str_first(run, n), out);
+                run = str_from(run, n);
+        }
+}
+
 static struct str convert_shifted(struct charset_stream *s, struct str in, struct buf *out)
 {
         char run[SHIFT_RUN];
@@ -519,7 +530,7 @@ static struct str convert_shifted(struct charset_stream *s, struct str in, struc
                         buf_add(out, run, n);
                         break;
                 case SHIFT_TWIN:
-                        convert(s, str_make(run, n), out);
+                        convert_twins(s, str_make(run, n), out);
                         break;
                 case SHIFT_INVALID:
                         s->bad = true;

@@ -372,7 +372,7 @@ static bool end_at_announced(struct mime_parser *p, const struct line *l)
                 return true;
         if (!head_block(p, l->at, &block))
                 return false;
-        found = is_announced(block, l->s);
+        found = is_announced(str_first(block, p->lim.header_block), l->s); /* what is kept of it, however it came */
         p->head.n = kept;
         if (!found)
                 return true;
