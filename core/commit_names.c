@@ -50,10 +50,21 @@ static bool map_those_before(struct look *k)
         return true;
 }
 
+/* One root may lie in another. */
+static bool one_path(const struct effect *f, const struct effect *g)
+{
+        struct buf a = BUF_INIT, b = BUF_INIT;
+        bool one = f->root == g->root ? str_eq(f->path, g->path) : str_eq(whole_path(f, &a), whole_path(g, &b));
+
+        buf_free(&a);
+        buf_free(&b);
+        return one;
+}
+
 static bool own_promise(const struct look *k, const struct effect *same)
 {
         for (const struct effect *f = k->items[k->n]->plan->first; f != same; f = f->next)
-                if (f->kind == EFFECT_SAVE && !f->same && f->root == same->root && str_eq(f->path, same->path))
+                if (f->kind == EFFECT_SAVE && !f->same && one_path(f, same))
                         return true;
         return false;
 }

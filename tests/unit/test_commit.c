@@ -341,6 +341,25 @@ TEST(same_must_be_there)
         desk_close(&d);
 }
 
+/* A message that saves the same twice, by two roots of which one lies in the other. */
+TEST(same_by_another_root)
+{
+        struct desk d;
+        struct root *inner;
+        struct effect *f;
+
+        NEED(desk_open(&d, false));
+        write_file("root/dir/other", STR("x"));
+        NEED(inner = root_open(str_of(at("root/dir")), &d.e));
+        save(&d, item(&d, "u1"), "dir/new");
+        f = save(&d, d.list[0], "new");
+        f->root = inner;
+        f->same = true;
+        CHECK(go(&d) == 1 && d.e.code == ERR_NONE && exists("root/dir/new"));
+        desk_close(&d);
+        root_close(inner);
+}
+
 TEST(held_and_settled)
 {
         struct desk d;
