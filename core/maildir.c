@@ -2,11 +2,14 @@
  * the folder Archive/2024; names in modified UTF-7 are read so) or as plain directories (Archive/2024/cur); the top need not be a folder itself. Folders come in the order
  * of their names, INBOX first, and messages in that of theirs, which is by time. Names with a leading dot are no messages; what else
  * is no regular file in cur or new is left out with a warning. Another program may rename a message while we read (new to cur, other
- * flags): those that are gone when their turn comes are looked for once more behind the others of their folder. */
+ * flags): those that are gone when their turn comes are looked for once more behind the others of their folder. A listing during which
+ * that happens may have a message under both names, or under none: a directory that has changed since is listed again. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/archive.h"
@@ -19,6 +22,8 @@ enum {
         DEPTH_MAX = 32,    /* nested folders; honest trees have 8 */
         PATH_BYTES = 4095, /* Linux opens no longer one */
         LOOKS_MAX = 8,     /* times a folder is listed because messages were renamed meanwhile */
+        PASSES_MAX = 4,    /* times its directories are read each time, because they change meanwhile */
+        FRESH_S = 2,       /* a file system's clock may tick no faster, and ours is another */
 };
 
 struct maildir {
@@ -30,7 +35,9 @@ struct maildir {
         size_t folder;         /* the current one, +1; 0 before the first */
         struct filelist files;    /* "file\0n" or "file\0c" of the current folder, sorted */
         struct namelist gone;     /* the base names of those that had been renamed when their turn came */
-        struct buf last;          /* the base name of the one that was read last */
+        struct buf given;         /* the entry of files whose turn it was last */
+        struct buf last;          /* the base name of the one that was read last, */
+        struct stat last_file;    /* and its file */
         unsigned looks;        /* times the folder was listed */
         uint64_t count;
 };
@@ -261,14 +268,74 @@ static struct str folder_path(const struct maildir *m, struct str *name)
         return entry;
 }
 
+/* One of a folder's two directories while it is listed. */
+struct listing {
+        struct str sub;
+        bool (*add)(void *, struct str, unsigned char, struct err *);
+        struct timespec time; /* of its last change, before it was listed */
+        bool fresh;           /* a change since may have left the same time */
+        bool unreadable;      /* which has been said */
+};
+
+/* False: nothing has come, gone or been renamed in it since it was listed. */
+static bool has_changed(struct maildir *m, struct str path, struct listing *l, bool *changed, struct err *e)
+{
+        char *dir = join(path, l->sub);
+        struct timespec was = l->time, now;
+        bool known = !l->fresh;
+        struct stat st;
+
+        if (!dir)
+                return err_nomem(e);
+        if (fstatat(m->root, dir, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                memset(&st, 0, sizeof st); /* not there; should it come, it has changed */
+        mem_free(dir);
+        clock_gettime(CLOCK_REALTIME, &now);
+        l->time = st.st_mtim;
+        l->fresh = st.st_mtim.tv_sec >= now.tv_sec - FRESH_S;
+        *changed = !l->unreadable && (!known || was.tv_sec != l->time.tv_sec || was.tv_nsec != l->time.tv_nsec);
+        return true;
+}
+
+static bool list(struct maildir *m, struct str path, struct listing *l, struct err *e)
+{
+        uint64_t unread = m->a.unread;
+        bool ok = each_file(m, path, l->add, m, l->sub, e);
+
+        l->unreadable = m->a.unread > unread;
+        return ok;
+}
+
+/* new before cur: most messages move only that way, and whenever one does, it is seen. For other renames a pass in which nothing has
+ * changed is complete. Where there is no end of changes (mail comes all the time) we go on nonetheless: what is in none of the
+ * lists must have been renamed in each of the passes. Names that were there in several are in the list as often. */
+static bool list_folder(struct maildir *m, struct str path, struct err *e)
+{
+        struct listing both[] = { { .sub = STR("new"), .add = add_new, .fresh = true }, { .sub = STR("cur"), .add = add_cur, .fresh = true } };
+        bool any = true;
+
+        for (unsigned pass = 0; any && pass < PASSES_MAX; pass++) {
+                any = false;
+                for (size_t i = 0; i < 2; i++) {
+                        bool changed = false;
+
+                        if (!has_changed(m, path, &both[i], &changed, e) || (changed && !list(m, path, &both[i], e)))
+                                return false;
+                        any |= changed;
+                }
+        }
+        return true;
+}
+
 static bool load_folder(struct maildir *m, struct err *e)
 {
         struct str name, path = folder_path(m, &name);
 
         filelist_free(&m->files);
+        buf_clear(&m->given);
         buf_clear(&m->last);
         m->looks++;
-        return each_file(m, path, add_new, m, STR("new"), e) && each_file(m, path, add_cur, m, STR("cur"), e) && filelist_sort(&m->files, e);
+        return list_folder(m, path, e) && filelist_sort(&m->files, e);
 }
 
 /* Lower case letters are keywords that mean something in their own folder only. */
@@ -328,6 +395,16 @@ static bool note_gone(struct maildir *m, struct str path, struct err *e)
         return archive_pass_over(&m->a, path, &why);
 }
 
+/* Under another of its names, which it has been given again since. Another file of that base name is another message. */
+static bool was_read(struct maildir *m, struct str path)
+{
+        struct stat st = { 0 };
+        bool same = fstat(m->a.in.fd, &st) == 0 && st.st_dev == m->last_file.st_dev && st.st_ino == m->last_file.st_ino;
+
+        m->last_file = st;
+        return same && str_eq(base_name(path), buf_str(&m->last));
+}
+
 static bool read_path(struct maildir *m, struct str path, struct origin *o, struct message **out, struct err *e)
 {
         struct err why = { 0 };
@@ -339,6 +416,8 @@ static bool read_path(struct maildir *m, struct str path, struct origin *o, stru
                 return false;
         if (how != FILE_OPEN)
                 return how == FILE_PASSED_OVER || note_gone(m, path, e);
+        if (was_read(m, path))
+                return true;
         if (!note_read(m, path, e))
                 return false;
         if (!(source = archive_path(&m->a, path)))
@@ -379,6 +458,18 @@ static bool next_listing(struct maildir *m, struct err *e)
         return load_folder(m, e);
 }
 
+/* {NULL,0}: no more in this listing. */
+static bool next_file(struct maildir *m, struct str *file, struct err *e)
+{
+        do {
+                if (!filelist_next(&m->files, file, e))
+                        return false;
+        } while (file->p && str_eq(*file, buf_str(&m->given)));
+        buf_clear(&m->given);
+        buf_add_str(&m->given, *file);
+        return buf_ok(&m->given, e);
+}
+
 static bool maildir_next(struct source *s, struct message **out, struct err *e)
 {
         struct maildir *m = (struct maildir *)s;
@@ -387,7 +478,7 @@ static bool maildir_next(struct source *s, struct message **out, struct err *e)
         while (!*out && !archive_stopped(&m->a)) {
                 struct str file;
 
-                if (!filelist_next(&m->files, &file, e) || (file.p && !read_file(m, file, out, e)))
+                if (!next_file(m, &file, e) || (file.p && !read_file(m, file, out, e)))
                         return e->code == ERR_STOPPED || err_in(e, "%.*s", STR_FMT(s->name));
                 if (file.p)
                         continue;
@@ -408,6 +499,7 @@ static void maildir_free(struct source *s)
         namelist_free(&m->folders);
         filelist_free(&m->files);
         namelist_free(&m->gone);
+        buf_free(&m->given);
         buf_free(&m->last);
         if (m->root >= 0)
                 close(m->root);

@@ -1,5 +1,8 @@
+#include <dirent.h>
+#include <dlfcn.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include "tests/unit/archives.h"
 
@@ -9,6 +12,95 @@ static void put(const char *path, const char *subject)
 
         snprintf(text, sizeof text, "Subject: %s\r\n\r\n", subject);
         write_file(path, str_of(text));
+}
+
+/* Another program that renames while a directory is listed: when the listing comes upon `from`, the file gets its next name, and
+ * the listing has neither, as a file system does where the old entry lay ahead of it and the new one comes to lie behind. */
+static struct { const char *from[6]; size_t n; bool keep_time; unsigned listed; } meanwhile;
+
+static void rename_it(size_t i)
+{
+        struct timespec t[2][2] = { 0 };
+        const char *dirs[] = { "M/new", "M/cur" };
+        struct stat st;
+
+        for (int d = 0; d < 2; d++) {
+                CHECK(stat(at(dirs[d]), &st) == 0);
+                t[d][0] = st.st_atim, t[d][1] = st.st_mtim;
+        }
+        CHECK(rename(at(meanwhile.from[i]), at(meanwhile.from[i + 1])) == 0);
+        for (int d = 0; meanwhile.keep_time && d < 2; d++) /* a clock that has not ticked */
+                CHECK(utimensat(AT_FDCWD, at(dirs[d]), t[d], 0) == 0);
+}
+
+struct dirent *readdir(DIR *d)
+{
+        static struct dirent *(*next)(DIR *);
+        struct dirent *entry;
+
+        if (!next)
+                *(void **)&next = dlsym(RTLD_NEXT, "readdir64");
+        while ((entry = next(d))) {
+                const char *from = meanwhile.n ? meanwhile.from[0] : NULL;
+
+                meanwhile.listed += !strcmp(entry->d_name, ".");
+                if (!from || strcmp(strrchr(from, '/') + 1, entry->d_name))
+                        return entry;
+                rename_it(0);
+                memmove(meanwhile.from, meanwhile.from + 1, sizeof meanwhile.from - sizeof *meanwhile.from);
+                meanwhile.n--;
+        }
+        return NULL;
+}
+
+/* Opened before, since that lists the folder, too. seconds: how long ago its directories changed last. */
+static void get_while_renamed(struct got *g, int seconds, const char *const *from, size_t n, bool keep_time)
+{
+        struct timespec t[2] = { { .tv_sec = time(NULL) - seconds }, { .tv_sec = time(NULL) - seconds } };
+        struct source *s;
+        struct err e;
+
+        put("M/new/1", "1");
+        put("M/cur/3:2,", "3");
+        put(from[0], "2");
+        s = open_source("M", &e);
+        CHECK(utimensat(AT_FDCWD, at("M/new"), t, 0) == 0 && utimensat(AT_FDCWD, at("M/cur"), t, 0) == 0);
+        memset(&meanwhile, 0, sizeof meanwhile);
+        memcpy(meanwhile.from, from, n * sizeof *from);
+        meanwhile.n = n - 1;
+        meanwhile.keep_time = keep_time;
+        get(g, s);
+        CHECK(meanwhile.n == 0);
+}
+
+TEST(B06_renamed_while_listed)
+{
+        static const struct { int seconds; bool keep_time; unsigned listed; const char *names[6]; size_t n; } cases[] = {
+                { 60, false, 2, { "M/cur/2:2,S" }, 1 },                               /* nothing happens */
+                { 60, false, 8, { "M/cur/2:2,S", "M/cur/2:2,RS" }, 2 },               /* its flags change */
+                { 60, false, 8, { "M/new/2", "M/cur/2:2," }, 2 },                     /* it is looked at, */
+                { 60, false, 8, { "M/new/2", "M/cur/2:2,", "M/cur/2:2,S" }, 3 },      /* and read at once */
+                { 60, false, 8, { "M/cur/2:2,S", "M/new/2" }, 2 },                    /* and is new again */
+                { 60, false, 8, { "M/new/2", "M/new/2:2,F" }, 2 },
+                { 60, false, 8, { "M/cur/2:2,", "M/cur/2:2,S", "M/cur/2:2,RS", "M/cur/2:2,FRS" }, 4 },
+                { 60, false, 8, { "M/cur/2:2,", "M/cur/2:2,S", "M/cur/2:2," }, 3 },   /* back to what it was */
+                { 0, true, 8, { "M/cur/2:2,S", "M/cur/2:2,RS" }, 2 },
+                { -3600, true, 8, { "M/new/2", "M/cur/2:2,", "M/cur/2:2,S" }, 3 },    /* its clock goes ahead of ours */
+        };
+
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+                struct got g;
+
+                scratch_begin();
+                get_while_renamed(&g, cases[i].seconds, cases[i].names, cases[i].n, cases[i].keep_time);
+                CHECK(g.ok && g.finished && g.n == 3 && warnings == 0);
+                for (size_t k = 0; k < g.n; k++)
+                        CHECK_STR(subject_of(&g, k), ((const char *const[]){ "1", "2", "3" })[k]);
+                if (g.n == 3)
+                        CHECK_STR(message_origin(g.m[1])->uid, cases[i].names[cases[i].n - 1] + 2);
+                CHECK(meanwhile.listed <= cases[i].listed);
+                got_free(&g);
+        }
 }
 
 TEST(order_flags_and_names)
@@ -277,6 +369,30 @@ TEST(B06_listed_under_two_names_is_read_once)
         NEED(g.n == 5);
         for (size_t i = 0; i < 5; i++)
                 CHECK_STR(subject_of(&g, i), ((const char *const[]){ "2", "3", "4", "2.5", "5" })[i]);
+        got_free(&g);
+}
+
+/* Its flags change, and change again, between its names' turns: the second name opens, too. */
+TEST(B06_renamed_back_while_read)
+{
+        struct message *m = NULL;
+        struct source *s;
+        struct got g;
+        struct err e;
+
+        scratch_begin();
+        put("M/cur/1:2,", "1");
+        put("M/cur/1:2,S", "another of that name");
+        put("M/cur/2:2,", "2");
+        put("M/cur/2:2,S", "gone again");
+        s = open_source("M", &e);
+        for (int i = 0; i < 3; i++) {
+                NEED(s && s->ops->next(s, &m, &e) && m);
+                message_free(m);
+        }
+        CHECK(rename(at("M/cur/2:2,"), at("M/cur/2:2,S")) == 0);
+        get(&g, s);
+        CHECK(g.ok && g.finished && g.n == 0 && warnings == 0);
         got_free(&g);
 }
 
