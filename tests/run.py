@@ -46,6 +46,7 @@ def steps():
         path = os.path.join(TOP, "tests", name, "run.py")
         if os.path.exists(path):
             yield name + "-run", [["python3", path]]
+    yield "power", [["python3", os.path.join(TOP, "tests", "crash", "power.py"), "--images", "4", "--fs", "ext4"]]
     yield "hostile", [["python3", os.path.join(TOP, "tests", "mail", "hostile.py")]]
 
 

@@ -107,7 +107,7 @@ class Left(dict):
 class Restored(World):
     """The world after the power came back."""
     def __init__(self, servers, live, left, mails):
-        self.servers, self.d, self.archive = servers, live.d, False
+        self.servers, self.d, self.archive, self.tls = servers, live.d, False, False
         self.root, self.state, self.script, self.commands = live.root, live.state, live.script, live.commands
         servers.quiet()
         self.drop, self.sink = servers.maildrop, servers.sink = Maildrop(), Sink()
