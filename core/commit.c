@@ -364,10 +364,16 @@ static bool record_held(struct committer *c, struct item *it, struct err *e)
         return ledger_mark_put(c->ledger, &m, e);
 }
 
+struct appended {
+        int64_t id;
+        struct append_place end;
+};
+
+/* From the last on: one that moves what comes after it is enough for each mbox. */
 static bool appends_done(struct committer *c, struct err *e)
 {
-        for (size_t i = 0; i < c->appended_n; i++)
-                if (!ledger_append_done(c->ledger, c->appended[i], e))
+        for (size_t i = c->appended_n; i > 0; i--)
+                if (!ledger_append_done(c->ledger, c->appended[i - 1].id, &c->appended[i - 1].end, e))
                         return false;
         return true;
 }
@@ -420,9 +426,10 @@ bool commit_reached(struct committer *c, int64_t account, struct guard *g, struc
         return !g->late || ledger_resume_set(c->ledger, account, &mark, e);
 }
 
+/* The last batch's appends come behind those that this one promises: these were staged before those were done, and are moved behind them. */
 static bool record(struct committer *c, struct item *const *items, size_t n, struct err *e)
 {
-        if (!ledger_rename_done(c->ledger, c->finished, c->finished_n, e) || !appends_done(c, e))
+        if (!ledger_rename_done(c->ledger, c->finished, c->finished_n, e))
                 return false;
         for (size_t i = 0; i < n; i++) {
                 struct item *it = items[i];
@@ -437,7 +444,7 @@ static bool record(struct committer *c, struct item *const *items, size_t n, str
                 if (it->plan->message && !record_settled(c, it, e))
                         return false;
         }
-        return record_reached(c, items, n, e);
+        return appends_done(c, e) && record_reached(c, items, n, e);
 }
 
 /* Asked for before the transaction begins: whoever takes a name may ask the ledger. */
@@ -495,18 +502,22 @@ static bool remember_finished(struct committer *c, const struct lists *l, struct
         return true;
 }
 
-static bool remember_appended(struct committer *c, int64_t id, struct err *e)
+static bool append_one(struct committer *c, const struct append_job *j, struct err *e)
 {
+        struct appended done = { .id = j->id };
+
+        if (!mboxout_append(c->ledger, j, false, &done.end, e))
+                return false;
         if (c->appended_n == c->appended_cap) {
                 size_t cap = c->appended_cap ? 2 * c->appended_cap : 16;
-                int64_t *p = mem_resize(c->appended, cap * sizeof *p);
+                struct appended *p = mem_resize(c->appended, cap * sizeof *p);
 
                 if (!p)
                         return err_nomem(e);
                 c->appended = p;
                 c->appended_cap = cap;
         }
-        c->appended[c->appended_n++] = id;
+        c->appended[c->appended_n++] = done;
         return true;
 }
 
@@ -515,8 +526,7 @@ static bool append_all(struct committer *c, struct item *const *items, size_t n,
 {
         for (size_t i = 0; i < n; i++)
                 for (struct effect *f = items[i]->hold ? NULL : items[i]->plan->first; f; f = f->next)
-                        if (f->kind == EFFECT_DELIVER && f->mbox &&
-                            !(mboxout_append(c->ledger, &f->append, false, e) && remember_appended(c, f->append.id, e)))
+                        if (f->kind == EFFECT_DELIVER && f->mbox && !append_one(c, &f->append, e))
                                 return false;
         return true;
 }

@@ -53,7 +53,7 @@ struct committer {
         /* Renames known to be finished; they leave the journal with the next transaction. */
         int64_t *finished;
         size_t finished_n, finished_cap;
-        int64_t *appended; /* appends likewise */
+        struct appended *appended; /* appends likewise */
         size_t appended_n, appended_cap;
         int64_t marked_ms; /* when resume marks were written last */
 };

@@ -112,19 +112,25 @@ struct rename_job {
         bool replace;                    /* on_conflict = "replace" */
         bool numbered;                   /* a taken target may be numbered " (2)" (saves); else a new unique name is made (Maildir) */
 };
+struct append_place {
+        uint64_t dev, ino, offset;       /* the file, and how far into it */
+};
 struct append_job {
         int64_t id;
         struct str run;
         struct str path;                 /* the mbox, absolute */
         struct str staged;               /* spool file with the bytes to append */
-        uint64_t dev, ino, offset, length;
+        struct append_place from;        /* ours is not before it */
+        uint64_t length;
         uint8_t hash[DIGEST_SIZE];
 };
 bool ledger_rename_add(struct ledger *l, struct rename_job *j, struct err *e) MUST_CHECK;  /* sets id */
 bool ledger_rename_done(struct ledger *l, const int64_t *ids, size_t n, struct err *e) MUST_CHECK;
 bool ledger_renames(struct ledger *l, struct str run, bool (*f)(void *ctx, const struct rename_job *j), void *ctx, struct err *e);
 bool ledger_append_add(struct ledger *l, struct append_job *j, struct err *e) MUST_CHECK;
-bool ledger_append_done(struct ledger *l, int64_t id, struct err *e) MUST_CHECK; /* and its spool file, once committed */
+/* Ours ends at `end`: those of the same path that came later, and those with the same bytes, are behind it. Its spool file goes, once committed. */
+bool ledger_append_done(struct ledger *l, int64_t id, const struct append_place *end, struct err *e) MUST_CHECK;
+bool ledger_append_from(struct ledger *l, int64_t id, struct append_place *from, struct err *e) MUST_CHECK; /* as it is now; gone: as it was */
 bool ledger_appends(struct ledger *l, struct str run, bool (*f)(void *ctx, const struct append_job *j), void *ctx, struct err *e);
 
 /* The outbox: mail and commands that are durable and not yet done. */

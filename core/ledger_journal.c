@@ -158,14 +158,24 @@ bool ledger_append_add(struct ledger *l, struct append_job *j, struct err *e)
         query_bytes(&q, j->run);
         query_bytes(&q, j->path);
         query_bytes(&q, j->staged);
-        query_int(&q, (int64_t)j->dev);
-        query_int(&q, (int64_t)j->ino);
-        query_int(&q, (int64_t)j->offset);
+        query_int(&q, (int64_t)j->from.dev);
+        query_int(&q, (int64_t)j->from.ino);
+        query_int(&q, (int64_t)j->from.offset);
         query_int(&q, (int64_t)j->length);
         query_hash(&q, j->hash);
         if (query_row(&q))
                 j->id = query_get_int(&q);
         return query_run(&q);
+}
+
+static struct append_place read_place(struct query *q)
+{
+        struct append_place p;
+
+        p.dev = (uint64_t)query_get_int(q);
+        p.ino = (uint64_t)query_get_int(q);
+        p.offset = (uint64_t)query_get_int(q);
+        return p;
 }
 
 static void read_append(struct query *q, void *item, struct arena *a)
@@ -176,9 +186,7 @@ static void read_append(struct query *q, void *item, struct arena *a)
         j->run = query_get(q, a);
         j->path = query_get(q, a);
         j->staged = query_get(q, a);
-        j->dev = (uint64_t)query_get_int(q);
-        j->ino = (uint64_t)query_get_int(q);
-        j->offset = (uint64_t)query_get_int(q);
+        j->from = read_place(q);
         j->length = (uint64_t)query_get_int(q);
         query_get_hash(q, j->hash);
 }
@@ -211,8 +219,37 @@ bool ledger_appends(struct ledger *l, struct str run, bool (*f)(void *ctx, const
         return ledger_list(l, &how, &run, &(struct append_to){ f, ctx }, e);
 }
 
-/* Its spool file goes with it. */
-bool ledger_append_done(struct ledger *l, int64_t id, struct err *e)
+bool ledger_append_from(struct ledger *l, int64_t id, struct append_place *from, struct err *e)
+{
+        struct query q;
+
+        query_open(&q, l, "asking where an append begins", "SELECT dev, ino, \"offset\" FROM append WHERE id = ?", e);
+        query_int(&q, id);
+        if (query_row(&q))
+                *from = read_place(&q);
+        return query_end(&q);
+}
+
+/* Else another, of the same bytes or of those this one begins with, would be found in this one's place, and be taken for done. With the same
+ * bytes it does not matter which of the two stands there, so an older one, which has failed so far, is moved too; an older one of
+ * other bytes may stand before this one. */
+static bool move_others(struct ledger *l, int64_t id, const struct append_place *end, struct err *e)
+{
+        struct query q;
+
+        query_open(&q, l, "noting where later appends begin",
+                   "UPDATE append SET dev = ?2, ino = ?3, \"offset\" = ?4 FROM append AS done"
+                   " WHERE done.id = ?1 AND append.id <> ?1 AND append.path = done.path"
+                   " AND ((append.run = done.run AND append.id > ?1) OR (append.hash = done.hash AND append.length = done.length))"
+                   " AND (append.dev <> ?2 OR append.ino <> ?3 OR append.\"offset\" < ?4)", e);
+        query_int(&q, id);
+        query_int(&q, (int64_t)end->dev);
+        query_int(&q, (int64_t)end->ino);
+        query_int(&q, (int64_t)end->offset);
+        return query_run(&q);
+}
+
+static bool forget_append(struct ledger *l, int64_t id, struct err *e)
 {
         struct arena *a = arena_new(0);
         struct str spool = STR_NONE;
@@ -228,6 +265,13 @@ bool ledger_append_done(struct ledger *l, int64_t id, struct err *e)
         ok = query_run(&q) && ledger_leftover(l, spool, e);
         arena_free(a);
         return ok;
+}
+
+bool ledger_append_done(struct ledger *l, int64_t id, const struct append_place *end, struct err *e)
+{
+        bool own;
+
+        return tx_enter(l, &own, e) && tx_leave(l, own, move_others(l, id, end, e) && forget_append(l, id, e), e);
 }
 
 /* ---- spool files ----------------------------------------------------------------------------------------------- */

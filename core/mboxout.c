@@ -160,7 +160,7 @@ static bool find_mbox(struct staging *s, struct root *r, struct str path, struct
         else if (!S_ISREG(st.st_mode))
                 ok = err_set(e, ERR_EXISTS, "what is there is no plain file");
         else
-                out->dev = st.st_dev, out->ino = st.st_ino, out->offset = (uint64_t)st.st_size;
+                out->from = (struct append_place){ st.st_dev, st.st_ino, (uint64_t)st.st_size };
         if (at >= 0 && own)
                 close(at);
         places_put(s, p->path);
@@ -262,6 +262,7 @@ static bool dot_lock(int dir, const char *name, const struct append_job *j, bool
 struct mbox {
         int fd, spool;
         uint64_t size;
+        uint64_t found;      /* where it was */
         char *mine, *theirs; /* blocks */
 };
 
@@ -292,7 +293,7 @@ static bool try_line(struct mbox *m, uint64_t at, uint64_t length, uint64_t *hav
         if (!compare_at(m, at, length, &same, e))
                 return false;
         if (same == length || (same > 0 && at + same == m->size))
-                *have = same;
+                *have = same, m->found = at;
         return true;
 }
 
@@ -321,10 +322,10 @@ static bool search_block(struct mbox *m, const char *block, size_t n, uint64_t a
 }
 
 /* *have: how much of ours is there: all, a prefix that the file ends with, or nothing. In the file that was, from the end it had
- * then; in another (a mail reader has written it anew), everywhere. */
+ * then, or of what was appended before; in another (a mail reader has written it anew), everywhere. */
 static bool search(struct mbox *m, const struct append_job *j, const struct stat *st, uint64_t *have, struct err *e)
 {
-        uint64_t at = j->ino == st->st_ino && j->offset <= m->size ? j->offset : 0;
+        uint64_t at = j->from.ino == st->st_ino && j->from.offset <= m->size ? j->from.offset : 0;
         char *block = mem_alloc(BLOCK), before = '\n';
         bool ok = block ? true : err_nomem(e), line_start;
         ssize_t n = 1;
@@ -405,7 +406,7 @@ static bool spool_is_whole(struct mbox *m, const struct append_job *j, struct er
         return at == j->length && memcmp(hash, j->hash, DIGEST_SIZE) == 0 ? true : err_set(e, ERR_IO, "its spool file is damaged");
 }
 
-static bool append_locked(struct mbox *m, const struct append_job *j, bool again, struct err *e)
+static bool append_locked(struct mbox *m, const struct append_job *j, bool again, struct append_place *end, struct err *e)
 {
         struct stat st;
         uint64_t have = 0;
@@ -415,9 +416,13 @@ static bool append_locked(struct mbox *m, const struct append_job *j, bool again
         m->size = (uint64_t)st.st_size;
         if (again && !(spool_is_whole(m, j, e) && search(m, j, &st, &have, e)))
                 return false;
+        *end = (struct append_place){ st.st_dev, st.st_ino, m->found + j->length };
         if (have == j->length)
                 return sys_fsync(m->fd, e);
-        return reserve(m, j->length - have, e) && (have > 0 || separate(m, e)) && copy_from(m, have, j->length, e) && sys_fsync(m->fd, e);
+        if (!(reserve(m, j->length - have, e) && (have > 0 || separate(m, e)) && copy_from(m, have, j->length, e)))
+                return false;
+        end->offset = (uint64_t)lseek(m->fd, 0, SEEK_CUR); /* O_APPEND sets it, wherever the end was */
+        return sys_fsync(m->fd, e);
 }
 
 /* ---- one append ------------------------------------------------------------------------------------------------ */
@@ -449,7 +454,7 @@ static int open_locked(int dir, struct str name, struct err *e)
         return -1;
 }
 
-static bool append_into(struct ledger *l, const struct append_job *j, int dir, struct str name, bool again, struct err *e)
+static bool append_into(struct ledger *l, const struct append_job *j, int dir, struct str name, bool again, struct append_place *end, struct err *e)
 {
         struct mbox m = { .fd = open_locked(dir, name, e), .spool = -1 };
         bool ok = m.fd >= 0;
@@ -458,7 +463,7 @@ static bool append_into(struct ledger *l, const struct append_job *j, int dir, s
                 m.spool = staging_spool_open(l, j->staged, e);
         m.mine = mem_alloc(BLOCK);
         m.theirs = mem_alloc(BLOCK);
-        ok = ok && m.spool >= 0 && (m.mine && m.theirs ? append_locked(&m, j, again, e) : err_nomem(e)) && sys_fsync(dir, e);
+        ok = ok && m.spool >= 0 && (m.mine && m.theirs ? append_locked(&m, j, again, end, e) : err_nomem(e)) && sys_fsync(dir, e);
         mem_free(m.mine);
         mem_free(m.theirs);
         if (m.spool >= 0)
@@ -468,7 +473,7 @@ static bool append_into(struct ledger *l, const struct append_job *j, int dir, s
         return ok;
 }
 
-bool mboxout_append(struct ledger *l, const struct append_job *j, bool again, struct err *e)
+bool mboxout_append(struct ledger *l, const struct append_job *j, bool again, struct append_place *end, struct err *e)
 {
         struct arena *a = arena_new(0);
         struct str name, path = a ? arena_str(a, j->path) : STR_NONE, dir_path = path_dir(path, &name);
@@ -482,7 +487,7 @@ bool mboxout_append(struct ledger *l, const struct append_job *j, bool again, st
         if (ok)
                 dir = path_make(dir_path, e);
         ok = dir >= 0 && dot_lock(dir, lock.p, j, &made, e);
-        ok = ok && append_into(l, j, dir, name, again, e);
+        ok = ok && append_into(l, j, dir, name, again, end, e);
         /* A lock that stays stands in everybody's way: the row stays too, and the next try removes it. */
         if (made && !sys_unlink(dir, lock.p, ok ? e : NULL))
                 ok = false;

@@ -4,7 +4,7 @@
  *     staging_sync     with the job's descriptor among fds
  *     ledger_append_add, in the transaction
  *     mboxout_append   after it
- *     ledger_append_done, with the next transaction (the spool file goes with it)
+ *     ledger_append_done, with the next transaction, behind its own ledger_append_add (the spool file goes with it)
  *
  * What a dead run has not finished, staging_open finishes. */
 #ifndef CORE_MBOXOUT_H
@@ -19,7 +19,7 @@ bool mboxout_stage(struct staging *s, struct root *r, struct str path, struct fe
                    struct append_job *out, int *fd, struct arena *a, struct err *e) MUST_CHECK;
 
 /* Appends under a dot lock and an fcntl lock, and syncs. ERR_BUSY when another program holds the mbox for more than 30 s. again: it may have
- * been done, or begun, before: then it is looked for first, and only what is missing is written. Nothing is ever cut off. */
-bool mboxout_append(struct ledger *l, const struct append_job *j, bool again, struct err *e) MUST_CHECK;
+ * been done, or begun, before: then it is looked for first, and only what is missing is written. Nothing is ever cut off. *end: where ours ends. */
+bool mboxout_append(struct ledger *l, const struct append_job *j, bool again, struct append_place *end, struct err *e) MUST_CHECK;
 
 #endif

@@ -291,18 +291,27 @@ struct appending {
         struct err *e;
 };
 
+/* The row may have been read before another of its mbox was done, and moved it. */
+static bool append_again(struct ledger *l, const struct append_job *row, struct append_place *end, struct err *e)
+{
+        struct append_job j = *row;
+
+        return ledger_append_from(l, j.id, &j.from, e) && mboxout_append(l, &j, true, end, e);
+}
+
 static bool append_row(void *ctx, const struct append_job *j)
 {
         struct appending *w = ctx;
+        struct append_place end;
         struct err why;
 
-        if (!mboxout_append(w->l, j, true, &why)) {
+        if (!append_again(w->l, j, &end, &why)) {
                 log_warn("could not finish delivering into %.*s (it is tried again at each start): %s", STR_FMT(j->path), why.text);
                 w->promised = true;
                 return true;
         }
         ++*w->recovered;
-        w->ok = ledger_append_done(w->l, j->id, w->e);
+        w->ok = ledger_append_done(w->l, j->id, &end, w->e);
         return w->ok;
 }
 

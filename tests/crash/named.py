@@ -146,6 +146,56 @@ def worker_dies_while_it_gathers():
         shutil.rmtree(d, ignore_errors=True)
 
 
+TWINS = """mail.on_message(function(m) m:deliver("box", { format = "mbox" }) end)
+"""
+
+
+def W6_twins_in_one_mbox():
+    """An archive holds the same message many times, all of them go into one mbox, and the run is killed between two appends: as many come out."""
+    d, count = "%s/mailmill-twins-%d" % (run.SCRATCH, os.getpid()), 12
+    twin = b"From a@x Mon Nov 23 05:41:00 2026\nFrom: a@x\nSubject: again\n\ntext\n\n"
+    os.makedirs(d)
+    try:
+        with open(d + "/s.lua", "w") as f:
+            f.write(TWINS)
+        with open(d + "/in.mbox", "wb") as f:
+            f.write(twin * count)
+        shim = world.Shim(d + "/shim")
+        env = dict(os.environ, LD_PRELOAD=world.shim_path(), MAILMILL_SHIM=shim.path)
+
+        def go(name, word, *args):
+            shim.arm(world.Plan(word))
+            r = subprocess.run([world.BINARY, "run", *args, d + "/s.lua", d + "/in.mbox", "--state", d + "/state" + name, "--root", d + "/root" + name],
+                               env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+            shim.read()
+            return r.returncode, r.stdout.decode()
+
+        def box(name):
+            with open(d + "/root" + name + "/box", "rb") as f:
+                return f.read()
+
+        code, out = go("-count", world.COUNT)
+        check(code == 0 and box("-count") == twin * count, "undisturbed: exit code %d: %s" % (code, out))
+        calls, between = shim.counts, 0
+        for call, when in (("rename", "before"), ("fsync", "before"), ("fsync", "after"), ("unlink", "before")):
+            for k in range(1, calls["worker", call] + 1, 2):
+                name = "-%s-%s-%d" % (call, when, k)
+                go(name, "worker:%s:%d:%s:both" % (call, k, when))
+                if not shim.fired or not os.path.exists(d + "/root" + name + "/box"):
+                    continue
+                before = box(name).count(b"From a@x")
+                between += 0 < before < count
+                if before == count:     # perhaps the run had reached its end
+                    continue
+                code, out = go(name, world.COUNT, "--resume")
+                got = box(name)
+                check(code == 0 and got == twin * count, "%s: exit code %d, %d copies, not %d, of which %d stood there: %s" %
+                      (name[1:], code, got.count(b"From a@x"), count, before, out))
+        check(between >= 5, "%d kills fell between two appends" % between)
+    finally:
+        shutil.rmtree(d, ignore_errors=True)
+
+
 def lock_that_SQLite_does_not_get_back():
     """SQLite tries for 10 s to get a lock that stays: once in a run, not at each further question to the state."""
     w = fresh()
@@ -272,7 +322,7 @@ def L08_script_changed_after_a_crash():
 TESTS = [W4_fetched_and_not_yet_written, W5_staged_and_not_committed, W6_committed_and_not_yet_named, W7_settled_and_no_DELE_sent, W8_DELE_sent_and_no_QUIT,
          W9_answer_to_DELE_lost, W10_QUIT_sent_answer_lost, supervisor_dies_while_a_command_is_asked_for,
          at_most_once_and_the_run_dies,
-         lock_of_an_mbox_that_stays, archive_that_cannot_be_read_stops_there, worker_dies_while_it_gathers, lock_that_SQLite_does_not_get_back,
+         lock_of_an_mbox_that_stays, archive_that_cannot_be_read_stops_there, worker_dies_while_it_gathers, W6_twins_in_one_mbox, lock_that_SQLite_does_not_get_back,
          W17_disk_full, B08_archive_cut_off_and_resumed, D01_no_room, D02_failed_sync_is_not_repeated, D03_short_writes_and_interruptions,
          D04_done_and_reported_as_failed, L08_script_changed_after_a_crash]
 

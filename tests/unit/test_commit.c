@@ -247,6 +247,32 @@ TEST(last_renames_leave_the_journal)
 }
 
 /* Nothing before commit_batch; and what is dropped leaves nothing. */
+static bool note_append(void *ctx, const struct append_job *j)
+{
+        *(struct append_place *)ctx = j->from;
+        return true;
+}
+
+/* Two batches for one mbox, and the second is staged before the first is carried out: its search begins behind that all the same. */
+TEST(W6_append_staged_before_another_was_done)
+{
+        struct append_place from = { 0 };
+        struct desk d;
+        struct stat st;
+
+        NEED(desk_open(&d, false));
+        for (int i = 0; i < 2; i++)
+                deliver(&d, item(&d, "a"), "box")->mbox = true;
+        for (int i = 0; i < 2; i++)
+                CHECK(commit_stage(&d.c, d.list[i], &d.e));
+        CHECK(commit_batch(&d.c, d.list, 1, &d.retry, &d.e) == 1 && stat(at("root/box"), &st) == 0);
+        CHECK(commit_batch(&d.c, d.list + 1, 1, &d.retry, &d.e) == 1);
+        CHECK(ledger_appends(d.l, STR_NONE, note_append, &from, &d.e));
+        CHECK(from.offset == (uint64_t)st.st_size && from.ino == st.st_ino);
+        CHECK(stat(at("root/box"), &st) == 0 && (uint64_t)st.st_size == 2 * from.offset);
+        desk_close(&d);
+}
+
 TEST(dropped)
 {
         struct desk d;

@@ -380,7 +380,7 @@ static bool count_renames(void *ctx, const struct rename_job *j)
 static bool same_append(void *ctx, const struct append_job *j)
 {
         const struct append_job *want = ctx;
-        CHECK(j->id == want->id && j->offset == want->offset && j->length == want->length && j->dev == want->dev);
+        CHECK(j->id == want->id && j->from.offset == want->from.offset && j->length == want->length && j->from.dev == want->from.dev);
         CHECK_BYTES(j->path, want->path);
         return true;
 }
@@ -389,7 +389,7 @@ TEST(journal)
 {
         struct rename_job j = { .run = STR("a"), .staged_dir = STR("/x/tmp"), .staged = STR("s"), .target_dir = STR("/x/new"),
                                 .target = STR("t"), .dev = UINT64_MAX, .ino = 3, .numbered = true };
-        struct append_job p = { .run = STR("b"), .path = STR("/m"), .staged = STR("b/1"), .dev = 1, .offset = 1ull << 40, .length = 9 };
+        struct append_job p = { .run = STR("b"), .path = STR("/m"), .staged = STR("b/1"), .from = { .dev = 1, .offset = 1ull << 40 }, .length = 9 };
         int sum = 0;
 
         fresh();
@@ -406,7 +406,48 @@ TEST(journal)
         sum = 0;
         CHECK(ledger_renames(l, STR_NONE, count_renames, &sum, &e) && sum == 2);
         CHECK(ledger_appends(l, STR("b"), same_append, &p, &e));
-        CHECK(ledger_append_done(l, p.id, &e));
+        CHECK(ledger_append_done(l, p.id, &p.from, &e));
+        ledger_close(l);
+        gone();
+}
+
+/* Of the same mbox, what came later in the run, and what has the same bytes, is behind one that is done. */
+TEST(W6_appends_behind_the_finished)
+{
+        static const struct { const char *run, *path; uint8_t hash; struct append_place from; uint64_t want; } others[] = {
+                { "a", "/m", 1, { 1, 7, 10 }, 50 }, /* older, the same bytes */
+                { "a", "/m", 2, { 1, 7, 10 }, 10 }, /* older, others: it may stand before */
+                { "b", "/m", 2, { 1, 7, 10 }, 10 }, /* another run's */
+                { "b", "/m", 1, { 1, 7, 10 }, 50 },
+                { "a", "/n", 1, { 1, 7, 10 }, 10 }, /* another mbox */
+                { "a", "/m", 2, { 1, 7, 10 }, 50 },
+                { "a", "/m", 2, { 1, 7, 60 }, 60 },
+                { "a", "/m", 2, { 1, 8, 60 }, 50 }, /* the mbox has been written anew */
+        };
+        enum { N = sizeof others / sizeof *others };
+        struct append_place end = { 1, 7, 50 }, from;
+        struct append_job done, j[N];
+
+        fresh();
+        struct ledger *l = reopen(NULL, false);
+        NEED(l);
+        for (size_t i = 0; i < N; i++) {
+                j[i] = (struct append_job){ .run = str_of(others[i].run), .path = str_of(others[i].path), .staged = STR("a/1"), .from = others[i].from,
+                                            .length = 5, .hash = { others[i].hash } };
+                if (i == 2) {
+                        done = j[0];
+                        done.staged = STR("a/9");
+                        NEED(ledger_append_add(l, &done, &e));
+                }
+                NEED(ledger_append_add(l, &j[i], &e));
+        }
+        CHECK(ledger_append_done(l, done.id, &end, &e));
+        for (size_t i = 0; i < N; i++) {
+                CHECK(ledger_append_from(l, j[i].id, &from, &e) && from.offset == others[i].want);
+                CHECK(from.ino == (i == 7 ? 7 : others[i].from.ino));
+        }
+        from.offset = 3;
+        CHECK(ledger_append_from(l, done.id, &from, &e) && from.offset == 3);
         ledger_close(l);
         gone();
 }

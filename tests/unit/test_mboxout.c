@@ -20,6 +20,7 @@ static struct ledger *l;
 static struct root *r;
 static struct staging *s;
 static unsigned recovered;
+static struct append_place end_at; /* of the last append */
 
 static void quiet(void *ctx, enum log_level level, struct str line) {}
 
@@ -125,7 +126,7 @@ TEST(B01_quoting_at_every_cut)
                 NEED(stage(path, STR(mail), step, &j, &fd));
                 CHECK(j.length == sizeof want - 1);
                 close(fd);
-                NEED(mboxout_append(l, &j, false, &e));
+                NEED(mboxout_append(l, &j, false, &end_at, &e));
                 CHECK_STR(content(path), want);
         }
         end();
@@ -151,13 +152,13 @@ TEST(messages_are_separated)
                 put("m", cases[i].before);
                 NEED(stage("m", STR("x\n"), 0, &j, &fd));
                 close(fd);
-                CHECK(j.offset == cases[i].before.n);
-                NEED(mboxout_append(l, &j, false, &e));
+                CHECK(j.from.offset == cases[i].before.n);
+                NEED(mboxout_append(l, &j, false, &end_at, &e));
                 CHECK_STR(content("m"), cases[i].want);
         }
         NEED(stage("a/b/box", STR(""), 0, &j, &fd));
         close(fd);
-        NEED(mboxout_append(l, &j, false, &e));
+        NEED(mboxout_append(l, &j, false, &end_at, &e));
         CHECK_STR(content("a/b/box"), FROM_LINE "\n");
         CHECK(fstatat(root_fd(r), "a/b/box", &st, 0) == 0 && (st.st_mode & 0777) == 0600);
         CHECK(faccessat(root_fd(r), "a/b/box.lock", F_OK, 0) != 0);
@@ -186,25 +187,25 @@ TEST(recovery_finds_any_part)
                         NEED(stage("m", STR(mail), 0, &j, &fd));
                         close(fd);
                         if (rewritten)
-                                j.ino++;
+                                j.from.ino++;
                         snprintf(box, sizeof box, "%s%s%.*s", old, other, (int)cut, whole);
                         put("m", str_of(box));
-                        NEED(mboxout_append(l, &j, true, &e));
+                        NEED(mboxout_append(l, &j, true, &end_at, &e));
                         snprintf(want, sizeof want, "%s%s%s", old, other, whole);
                         CHECK_STR(content("m"), want);
-                        NEED(mboxout_append(l, &j, true, &e)); /* and once more */
+                        NEED(mboxout_append(l, &j, true, &end_at, &e)); /* and once more */
                         CHECK_STR(content("m"), want);
                 }
         }
         /* half of ours, and then somebody else's: not cut off, and ours stands whole behind */
         snprintf(box, sizeof box, "%s%.30s\n\n%s", old, whole, other);
         put("m", str_of(box));
-        NEED(mboxout_append(l, &j, true, &e));
+        NEED(mboxout_append(l, &j, true, &end_at, &e));
         snprintf(want, sizeof want, "%s%s", box, whole);
         CHECK_STR(content("m"), want);
         /* the file has become shorter */
         put("m", STR("x\n\n"));
-        NEED(mboxout_append(l, &j, true, &e));
+        NEED(mboxout_append(l, &j, true, &end_at, &e));
         snprintf(want, sizeof want, "x\n\n%s", whole);
         CHECK_STR(content("m"), want);
         end();
@@ -224,13 +225,13 @@ TEST(large_messages)
                 big[i] = i % 70 == 69 ? '\n' : (char)('a' + i % 26);
         NEED(stage("m", str_make(big, n), 0, &j, &fd));
         close(fd);
-        NEED(mboxout_append(l, &j, false, &e));
+        NEED(mboxout_append(l, &j, false, &end_at, &e));
         struct str all = content("m");
         CHECK(all.n == j.length && all.n == n + sizeof FROM_LINE - 1 + 2);
         CHECK(memcmp(all.p + sizeof FROM_LINE - 1, big, n) == 0);
         put("m", str_first(all, 300000));
-        j.offset = 0;
-        NEED(mboxout_append(l, &j, true, &e));
+        j.from.offset = 0;
+        NEED(mboxout_append(l, &j, true, &end_at, &e));
         CHECK(str_eq(content("m"), all));
         mem_free(big);
         end();
@@ -253,14 +254,14 @@ TEST(stale_and_living_locks)
         close(fd);
         snprintf(text, sizeof text, "%d\n", (int)dead);
         put("m.lock", str_of(text));
-        CHECK(mboxout_append(l, &j, false, &e)); /* its process is gone */
+        CHECK(mboxout_append(l, &j, false, &end_at, &e)); /* its process is gone */
         snprintf(text, sizeof text, "1\nmailmill %.*s\n", STR_FMT(j.run));
         put("m.lock", str_of(text));
-        CHECK(mboxout_append(l, &j, true, &e)); /* its run is the dead one */
+        CHECK(mboxout_append(l, &j, true, &end_at, &e)); /* its run is the dead one */
         put("m.lock", STR("0"));
         struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 1000 } };
         CHECK(utimensat(root_fd(r), "m.lock", old, 0) == 0);
-        CHECK(mboxout_append(l, &j, true, &e)); /* nobody's, and old */
+        CHECK(mboxout_append(l, &j, true, &end_at, &e)); /* nobody's, and old */
         CHECK_STR(content("m"), FROM_LINE "x\n\n");
         CHECK(faccessat(root_fd(r), "m.lock", F_OK, 0) != 0);
         end();
@@ -289,7 +290,7 @@ TEST(waits_for_the_other_program)
                 _exit(!ok);
         }
         CHECK(read(ready[0], &c, 1) == 1);
-        CHECK(mboxout_append(l, &j, false, &e));
+        CHECK(mboxout_append(l, &j, false, &end_at, &e));
         CHECK(waitpid(child, &status, 0) == child && status == 0);
         CHECK_STR(content("m"), "old\n\ntheirs\n\n" FROM_LINE "x\n\n");
         close(ready[0]), close(ready[1]);
@@ -314,10 +315,10 @@ TEST(D01_no_room)
         small = old;
         small.rlim_cur = 100000;
         setrlimit(RLIMIT_FSIZE, &small);
-        CHECK(!mboxout_append(l, &j, false, &e) && e.code == ERR_FULL);
+        CHECK(!mboxout_append(l, &j, false, &end_at, &e) && e.code == ERR_FULL);
         setrlimit(RLIMIT_FSIZE, &old);
         CHECK_STR(content("m"), "old\n\n"); /* no half message */
-        CHECK(mboxout_append(l, &j, true, &e) && content("m").n == 5 + j.length);
+        CHECK(mboxout_append(l, &j, true, &end_at, &e) && content("m").n == 5 + j.length);
         end();
         gone();
 }
@@ -343,7 +344,7 @@ TEST(W6_committed_and_killed)
                                   ledger_append_add(l, &j, &e);
                         sys_fail_at(n, EIO, true); /* from here on nothing works, then death */
                         if (ok && n > 0)
-                                (void)!mboxout_append(l, &j, false, &e);
+                                (void)!mboxout_append(l, &j, false, &end_at, &e);
                         _exit(!ok);
                 }
                 CHECK(waitpid(child, &status, 0) == child && status == 0);
@@ -352,6 +353,74 @@ TEST(W6_committed_and_killed)
                 int m = snprintf(want, sizeof want, "old\n\n" FROM_LINE "%.*s\n\n", (int)sizeof mail, mail);
                 CHECK(str_eq(content("m"), str_make(want, (size_t)m)));
                 end();
+        }
+        gone();
+}
+
+static struct str copies(struct str first, struct str second)
+{
+        return arena_printf(a, "old\n\n" FROM_LINE "%.*s\n" FROM_LINE "%.*s\n", STR_FMT(first), STR_FMT(second));
+}
+
+/* In a process of its own: all of it, or what works until the n-th call fails, and death. */
+static void die_at(size_t n, void (*f)(struct str first, struct str second, size_t n), struct str first, struct str second)
+{
+        int status;
+        pid_t child = fork();
+
+        if (child == 0) {
+                f(first, second, n);
+                _exit(0);
+        }
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void append_both(struct str first, struct str second, size_t n)
+{
+        struct append_job j[2];
+        int fd[2];
+
+        if (!begin())
+                _exit(1);
+        put("m", STR("old\n\n"));
+        if (!stage("m", first, 0, &j[0], &fd[0]) || !stage("m", second, 0, &j[1], &fd[1]) || !staging_sync(s, NULL, 0, fd, 2, &e) ||
+            !ledger_append_add(l, &j[0], &e) || !ledger_append_add(l, &j[1], &e))
+                _exit(1);
+        sys_fail_at(n, EIO, true);
+        if (mboxout_append(l, &j[0], false, &end_at, &e))
+                (void)!mboxout_append(l, &j[1], false, &end_at, &e);
+}
+
+static void recover_some(struct str first, struct str second, size_t n)
+{
+        l = ledger_open(state, false, &e);
+        sys_fail_at(n, EIO, true);
+        if (l)
+                s = staging_open(l, &recovered, &e);
+}
+
+/* Two of one batch, of which the second is the first again, or its beginning, or goes on behind it: killed anywhere, and the recovery too. */
+TEST(W6_twins_committed_and_killed)
+{
+        static const struct { const char *first, *second; } pairs[] = {
+                { "Subject: x\n\none\n", "Subject: x\n\none\n" },
+                { "Subject: x\n\none\n\ntwo\n", "Subject: x\n\none\n" },
+                { "Subject: x\n\none\n", "Subject: x\n\none\n\ntwo\n" },
+        };
+
+        fresh();
+        for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+                struct str first = str_of(pairs[i].first), second = str_of(pairs[i].second);
+                for (size_t n = 1; n < 60; n++) {
+                        die_at(n, append_both, first, second);
+                        die_at(1 + 7 * n % 90, recover_some, first, second);
+                        NEED(begin());
+                        bool whole = str_eq(content("m"), copies(first, second));
+                        CHECK(whole);
+                        if (!whole)
+                                printf("pair %zu, killed at %zu\n", i, n);
+                        end();
+                }
         }
         gone();
 }

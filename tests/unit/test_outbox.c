@@ -838,7 +838,7 @@ TEST(W6_a_command_waits_for_the_names)
         for (int k = 0; k < 2; k++) {
                 CHECK(outbox_send(l, NULL, 0, true, NULL, &out, &e) && out.commands == 0 && out.later == 1 && out.dead == 0);
                 CHECK(item(id, &i) && i.state == OUTBOX_READY && i.tries == 0);
-                CHECK(k ? ledger_append_done(l, m.id, &e) : ledger_rename_done(l, &r.id, 1, &e));
+                CHECK(k ? ledger_append_done(l, m.id, &m.from, &e) : ledger_rename_done(l, &r.id, 1, &e));
         }
         r.run = STR("u"); /* another run's */
         CHECK(ledger_rename_add(l, &r, &e) && outbox_send(l, NULL, 0, true, NULL, &out, &e) && out.commands == 1 && out.later == 0);
