@@ -3,6 +3,8 @@
  * flags and folder as there; or it is compressed or packed in its turn, and opened, NEST_MAX deep. Anything else is counted as
  * skipped. Members come in their order. One that cannot be read (encrypted, damaged) or is no regular file is left out with a
  * warning, and the others go on. */
+#include <stdio.h>
+
 #include "core/archive.h"
 #include "core/foreign.h"
 #include "core/log.h"
@@ -212,6 +214,16 @@ static bool has_stopped(const void *archive)
         return archive_stopped(archive);
 }
 
+/* The bytes stand under a name that was read long ago, as a stream: nothing keeps all of them, as it would have to. */
+static bool leave_out_link(struct bundle *b, struct str name, struct str to)
+{
+        char why[NAME_MAX_BYTES + 160];
+
+        to = str_first(without_dot(to), NAME_MAX_BYTES);
+        snprintf(why, sizeof why, "a hard link to %.*s, and a tar has no bytes of its own for one: unpack the tar and give the folder", STR_FMT(to));
+        return leave_out(b, name, why);
+}
+
 static bool take_member(struct bundle *b, const struct unpack_member *m, struct message **out, struct err *e)
 {
         struct str path = m->name.p ? str_first(without_dot(m->name), NAME_MAX_BYTES) : STR_NONE, file;
@@ -228,6 +240,8 @@ static bool take_member(struct bundle *b, const struct unpack_member *m, struct 
                 return packedmh_take(&b->mh, b->u, str_first(path, path.n - file.n), e);
         if (m->kind == MEMBER_DIRECTORY || str_starts(file, STR(".")))
                 return true;
+        if (m->linked.n > 0)
+                return leave_out_link(b, path, m->linked);
         if (m->kind == MEMBER_OTHER)
                 return leave_out(b, path, "a link, or not a regular file");
         if (m->encrypted)

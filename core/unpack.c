@@ -283,15 +283,16 @@ void unpack_close(struct unpack *u)
 
 static void describe(struct unpack *u, struct archive_entry *entry, struct unpack_member *out)
 {
-        const char *name = archive_entry_pathname(entry);
+        const char *name = archive_entry_pathname(entry), *linked = archive_entry_hardlink(entry);
 
         out->name = archive_format(u->lib) == ARCHIVE_FORMAT_RAW ? STR_NONE : str_of(name ? name : "");
+        out->linked = str_of(linked ? linked : "");
         out->time = archive_entry_mtime_is_set(entry) ? (int64_t)archive_entry_mtime(entry) : 0;
         out->encrypted = archive_entry_is_encrypted(entry);
         out->kind = MEMBER_OTHER;
         if (archive_entry_filetype(entry) == AE_IFDIR)
                 out->kind = MEMBER_DIRECTORY;
-        else if (archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry))
+        else if (archive_entry_filetype(entry) == AE_IFREG && !linked)
                 out->kind = MEMBER_FILE;
 }
 

@@ -35,6 +35,7 @@ struct unpack;
 struct unpack_member {
         struct str name;     /* the bytes that stand there, in UTF-8 only where the archive says so; {NULL,0} for what is compressed and
                               * not packed. Good until the next */
+        struct str linked;   /* a hard link to the member of that name; empty: none. Good until the next */
         int64_t time;        /* 0: unknown */
         enum { MEMBER_FILE, MEMBER_DIRECTORY, MEMBER_OTHER } kind; /* other: links, devices */
         bool encrypted;

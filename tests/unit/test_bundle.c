@@ -9,8 +9,8 @@
 
 static const char box[] = "From a@x" DATE "Subject: 1\nStatus: R\n\nb\n>From q\n\nFrom b@x" DATE "Subject: 2\n\nc\n";
 
-struct member { const char *name; struct str text; int type; };
-#define FILE_MEMBER(name, text) { (name), { (text), sizeof(text) - 1 }, AE_IFREG }
+struct member { const char *name; struct str text; int type; const char *linked; };
+#define FILE_MEMBER(name, text) { (name), { (text), sizeof(text) - 1 }, AE_IFREG, NULL }
 
 static const char *const filters[] = { "gzip", "xz", "zstd", "bzip2" };
 static const char *const formats[] = { "zip", "ustar", "gnutar", "pax" };
@@ -34,6 +34,8 @@ static void put(struct archive *w, const struct member *m)
         archive_entry_set_filetype(e, (unsigned)m->type);
         archive_entry_set_perm(e, 0600);
         archive_entry_set_mtime(e, 1795412460, 0);
+        if (m->linked)
+                archive_entry_set_hardlink(e, m->linked);
         if (m->type == AE_IFLNK)
                 archive_entry_set_symlink(e, "/etc/passwd");
         archive_entry_set_size(e, (la_int64_t)m->text.n);
@@ -56,7 +58,7 @@ static void pack(const char *path, const char *filter, const char *format, const
 
 static void compress(const char *path, const char *filter, struct str text)
 {
-        const struct member m = { "data", text, AE_IFREG };
+        const struct member m = { "data", text, AE_IFREG, NULL };
 
         pack(path, filter, "raw", &m, 1);
 }
@@ -141,7 +143,7 @@ TEST(one_message_and_nothing)
 }
 
 static const struct member export[] = {
-        { "2024/", { "", 0 }, AE_IFDIR },
+        { "2024/", { "", 0 }, AE_IFDIR, NULL },
         FILE_MEMBER("2024/inbox.mbox", "From a@x" DATE "Subject: 1\n\nb\n\nFrom b@x" DATE "Subject: 2\n\nc\n"),
         FILE_MEMBER("2024/notes.txt", "nothing to see\n"),
         FILE_MEMBER("2024/empty", ""),
@@ -188,7 +190,7 @@ TEST(members_in_every_format)
 TEST(maildir_in_a_tar)
 {
         static const struct member maildir[] = {
-                { "Maildir/", { "", 0 }, AE_IFDIR }, { "Maildir/cur/", { "", 0 }, AE_IFDIR },
+                { "Maildir/", { "", 0 }, AE_IFDIR, NULL }, { "Maildir/cur/", { "", 0 }, AE_IFDIR, NULL },
                 FILE_MEMBER("Maildir/cur/1:2,FS", "no header at all"), FILE_MEMBER("Maildir/new/2", "Subject: 2\n\n"),
                 FILE_MEMBER("Maildir/.Archive.2024/cur/3:2,RS", "Subject: 3\n\n"), FILE_MEMBER("Maildir/Plain/cur/4:2,", "Subject: 4\n\n"),
                 FILE_MEMBER("Maildir/dovecot-uidlist", "3 V1\n"),
@@ -225,7 +227,7 @@ TEST(compressed_messages_of_a_maildir)
                 compress("z", filters[i], STR("Subject: packed\r\n\r\nb\r\n"));
                 z[i] = content_of("z");
                 write_file(name[i], buf_str(&z[i]));
-                packed[i] = (struct member){ name[i], buf_str(&z[i]), AE_IFREG };
+                packed[i] = (struct member){ name[i], buf_str(&z[i]), AE_IFREG, NULL };
         }
         write_file("M/cur/8", str_first(buf_str(&z[0]), z[0].n / 2)); /* cut off: left out, by name */
         get(&g, open_source("M", &e));
@@ -286,11 +288,11 @@ TEST(archives_in_archives)
         scratch_begin();
         compress("z", "xz", str_of(box));
         z = content_of("z");
-        inner[0] = (struct member){ "2024/box.xz", buf_str(&z), AE_IFREG };
-        inner[1] = (struct member){ "a.eml", str_of("Subject: 3\n\n"), AE_IFREG };
+        inner[0] = (struct member){ "2024/box.xz", buf_str(&z), AE_IFREG, NULL };
+        inner[1] = (struct member){ "a.eml", str_of("Subject: 3\n\n"), AE_IFREG, NULL };
         PACK("t", "gzip", "pax", inner);
         t = content_of("t");
-        outer[0] = (struct member){ "all.tgz", buf_str(&t), AE_IFREG };
+        outer[0] = (struct member){ "all.tgz", buf_str(&t), AE_IFREG, NULL };
         PACK("zip", NULL, "zip", outer);
         get(&g, open_source("zip", &e));
         CHECK(g.ok && g.finished && g.n == 3 && g.done_messages == 3);
@@ -410,7 +412,7 @@ TEST(damaged)
 TEST(what_is_left_out)
 {
         static const struct member odd[] = {
-                { "link.eml", { "", 0 }, AE_IFLNK }, FILE_MEMBER("../../up.eml", "Subject: up\n\n"), FILE_MEMBER("/abs.eml", "Subject: abs\n\n"),
+                { "link.eml", { "", 0 }, AE_IFLNK, NULL }, FILE_MEMBER("../../up.eml", "Subject: up\n\n"), FILE_MEMBER("/abs.eml", "Subject: abs\n\n"),
                 FILE_MEMBER("a\nb.eml", "Subject: lf\n\n"), FILE_MEMBER("inner.zip", "PK\3\4 and so on"),
                 FILE_MEMBER("gr\xc3\xbc\xc3\x9f.eml", "Subject: utf8\n\n"),
         };
@@ -428,6 +430,27 @@ TEST(what_is_left_out)
                 CHECK_STR(message_origin(g.m[0])->uid, "../../up.eml");
                 snprintf(want, sizeof want, "%s: gr\xc3\xbc\xc3\x9f.eml", at("odd"));
                 CHECK_STR(message_origin(g.m[3])->source, want);
+                got_free(&g);
+        }
+}
+
+/* Dovecot copies a message as a hard link, and tar stores its bytes once: under the first name. */
+TEST(hard_links_are_named_with_what_they_link_to)
+{
+        static const struct member copied[] = {
+                FILE_MEMBER("M/cur/1:2,S", "Subject: one\n\n"), FILE_MEMBER("M/cur/2:2,", "Subject: two\n\n"),
+                { "M/.Copies/cur/3:2,", { "", 0 }, AE_IFREG, "M/cur/1:2,S" },
+        };
+        struct got g;
+        struct err e;
+
+        for (size_t i = 1; i < sizeof formats / sizeof *formats; i++) /* a zip knows none */ {
+                scratch_begin();
+                PACK("box", i > 1 ? "gzip" : NULL, formats[i], copied);
+                get(&g, open_source("box", &e));
+                CHECK(g.ok && !g.finished && g.n == 2 && g.skipped == 1 && warnings == 1);
+                CHECK(strstr(warned, "M/.Copies/cur/3:2, is left out: a hard link to M/cur/1:2,S, and a tar has no bytes of its own for one"));
+                CHECK(strstr(warned, "unpack the tar"));
                 got_free(&g);
         }
 }
