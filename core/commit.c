@@ -389,11 +389,12 @@ static bool may_mark_late(const struct committer *c, struct item *const *items, 
         return sys_mono_ms() - c->marked_ms < MARKS_MS;
 }
 
-static bool mark_later(struct guard *g, struct str uid, struct err *e)
+static bool mark_later(struct guard *g, const struct resume *mark, struct err *e)
 {
         buf_clear(&g->reached_uid);
         g->late = true;
-        return buf_add_str(&g->reached_uid, uid) || err_nomem(e);
+        g->reached_names = mark->names;
+        return buf_add_str(&g->reached_uid, mark->uid) || err_nomem(e);
 }
 
 /* One mark for each archive, behind its last message of the batch: a run that is cut off goes on there. */
@@ -406,13 +407,13 @@ static bool record_reached(struct committer *c, struct item *const *items, size_
                         items[i]->guard->reached = items[i]->number;
         for (size_t i = 0; ok && i < n; i++) {
                 struct guard *g = items[i]->guard;
-                struct resume mark = { .number = g->reached };
+                struct resume mark = { .number = g->reached, .names = items[i]->names };
 
                 if (!items[i]->number || g->reached != items[i]->number)
                         continue;
                 mark.uid = message_origin(items[i]->plan->message)->uid;
                 g->late = false;
-                ok = late ? mark_later(g, mark.uid, e) : ledger_resume_set(c->ledger, items[i]->account, &mark, e);
+                ok = late ? mark_later(g, &mark, e) : ledger_resume_set(c->ledger, items[i]->account, &mark, e);
         }
         if (!late)
                 c->marked_ms = sys_mono_ms();
@@ -421,7 +422,7 @@ static bool record_reached(struct committer *c, struct item *const *items, size_
 
 bool commit_reached(struct committer *c, int64_t account, struct guard *g, struct err *e)
 {
-        struct resume mark = { .number = g->reached, .uid = buf_str(&g->reached_uid) };
+        struct resume mark = { .number = g->reached, .uid = buf_str(&g->reached_uid), .names = g->reached_names };
 
         return !g->late || ledger_resume_set(c->ledger, account, &mark, e);
 }

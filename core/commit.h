@@ -19,6 +19,7 @@ struct guard {
         uint64_t waiting;          /* effects made to wait */
         uint64_t reached;          /* number of the last message of the archive that was in a batch */
         struct buf reached_uid;    /* its UID, when its mark has not been written yet */
+        uint64_t reached_names;    /* and that mark's sum of names */
         bool late;
 };
 
@@ -30,6 +31,7 @@ struct item {
         struct mark mark;          /* what was known of it (id 0: nothing); mark.spool is removed once it is settled */
         unsigned twin;             /* added to its occurrence: an archive's UID is a place, where others that are held may have stood */
         uint64_t number;           /* in an archive that can be resumed: the mark set behind it; 0: none */
+        uint64_t names;            /* and the sum over the names of all up to it (struct resume) */
         bool crashed;              /* it killed a worker: nothing of it is parsed any more */
         bool hold;                 /* hold it instead of carrying out the plan */
         bool attempt;              /* the script's failure, or a crash: counts; a failure of this machine does not */

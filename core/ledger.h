@@ -96,6 +96,7 @@ struct resume {
         uint64_t number;
         struct str uid;
         bool limited;          /* it was told to end there: it was not cut off */
+        uint64_t names;        /* a sum over the names of all of them, in any order; 0: not known */
 };
 bool ledger_resume_get(struct ledger *l, int64_t account, struct resume *out, bool *found, struct arena *a, struct err *e) MUST_CHECK;
 bool ledger_resume_set(struct ledger *l, int64_t account, const struct resume *r, struct err *e) MUST_CHECK;

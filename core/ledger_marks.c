@@ -372,13 +372,14 @@ bool ledger_resume_get(struct ledger *l, int64_t account, struct resume *out, bo
 {
         struct query q;
 
-        query_open(&q, l, "looking for a resume mark", "SELECT number, uid, limited FROM resume WHERE account = ?", e);
+        query_open(&q, l, "looking for a resume mark", "SELECT number, uid, limited, names FROM resume WHERE account = ?", e);
         query_int(&q, account);
         *found = query_row(&q);
         if (*found) {
                 out->number = (uint64_t)query_get_int(&q);
                 out->uid = query_get(&q, a);
                 out->limited = query_get_int(&q) != 0;
+                out->names = (uint64_t)query_get_int(&q);
         }
         return query_end(&q);
 }
@@ -387,11 +388,13 @@ bool ledger_resume_set(struct ledger *l, int64_t account, const struct resume *r
 {
         struct query q;
 
-        query_open(&q, l, "setting a resume mark", "INSERT OR REPLACE INTO resume (account, number, uid, limited) VALUES (?, ?, ?, ?)", e);
+        query_open(&q, l, "setting a resume mark",
+                   "INSERT OR REPLACE INTO resume (account, number, uid, limited, names) VALUES (?, ?, ?, ?, ?)", e);
         query_int(&q, account);
         query_int(&q, (int64_t)r->number);
         query_bytes(&q, r->uid);
         query_int(&q, r->limited);
+        query_int(&q, (int64_t)r->names);
         return query_run(&q);
 }
 

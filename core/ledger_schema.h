@@ -50,6 +50,7 @@ static const char *const ledger_schema[] = {
         " series INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, ino INTEGER NOT NULL, size INTEGER NOT NULL,"
         " written INTEGER NOT NULL, changed INTEGER NOT NULL, PRIMARY KEY (series, number)) WITHOUT ROWID;"
         "CREATE INDEX saved_hash ON saved (series, hash);",
+        "ALTER TABLE resume ADD COLUMN names INTEGER NOT NULL DEFAULT 0;",
 };
 
 enum { LEDGER_SCHEMA = sizeof ledger_schema / sizeof *ledger_schema };

@@ -85,6 +85,7 @@ struct lane {
         bool reached_end;        /* all of the source was read; or as much as --limit says: */
         bool limited;
         uint64_t read;           /* number of the archive's message read last */
+        uint64_t names;          /* of all up to it (struct resume) */
         /* main thread */
         struct jobs arrived;     /* not decided */
         struct job *waiting;     /* its message in hand waits for a child */

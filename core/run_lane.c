@@ -223,6 +223,7 @@ static bool give(struct lane *l, struct source *s, struct message *m, const stru
         j->item.account = l->la.id;
         j->item.spool_fd = -1;
         j->item.number = has_number(l, s) ? message_origin(m)->number : 0;
+        j->item.names = l->names;
         j->crash = crash;
         j->unparsed = unparsed;
         j->item.crashed = crash != NULL;
@@ -250,8 +251,29 @@ static bool pass_on(struct lane *l, struct source *s, struct message *m, struct 
 /* What names a message while its flags change and it moves from new/ to cur/. */
 static struct str lasting_name(struct str uid)
 {
+        size_t n = 0;
+
         uid = str_from(uid, str_rfind(uid, '/') == uid.n ? 0 : str_rfind(uid, '/') + 1);
-        return str_first(uid, str_find(uid, ':'));
+        while (n < uid.n && uid.p[n] != ':' && !((uid.p[n] == ';' || uid.p[n] == '!') && str_starts(str_from(uid, n + 1), STR("2,"))))
+                n++; /* as maildir.c has it */
+        return str_first(uid, n);
+}
+
+static uint64_t hash_on(uint64_t h, struct str s)
+{
+        for (size_t i = 0; i < s.n; i++)
+                h = (h ^ (uint8_t)s.p[i]) * 0x100000001b3; /* FNV-1a */
+        return (h ^ 0xff) * 0x100000001b3;
+}
+
+/* One message's share of the sum in its archive's mark. A sum, since one that is renamed while it is waited for comes later in that run. */
+static uint64_t name_hash(const struct origin *o)
+{
+        uint64_t h = hash_on(hash_on(0xcbf29ce484222325, o->folder), lasting_name(o->uid));
+
+        h = (h ^ h >> 33) * 0xff51afd7ed558ccd; /* every bit counts in every other: MurmurHash3's end */
+        h = (h ^ h >> 33) * 0xc4ceb9fe1a85ec53;
+        return h ^ h >> 33;
 }
 
 static bool has_changed(const struct lane *l, struct err *e)
@@ -260,13 +282,16 @@ static bool has_changed(const struct lane *l, struct err *e)
                        STR_FMT(l->source->name), (unsigned long long)l->resume.number);
 }
 
-/* Settled by the run that was cut off? *skip tells. The last of them must be the one that it was then, or the count means nothing. */
+/* Settled by the run that was cut off? *skip tells. The last of them must be the one that it was then, or the count means nothing; and
+ * all together must be those that they were: one deleted and one added before the last leave the count as it was. */
 static bool was_settled(const struct lane *l, const struct source *s, const struct message *m, bool *skip, struct err *e)
 {
         const struct origin *o = message_origin(m);
 
         *skip = has_number(l, s) && o->number <= l->resume.number;
-        if (!*skip || o->number < l->resume.number || str_eq(lasting_name(o->uid), lasting_name(l->resume.uid)))
+        if (!*skip || o->number < l->resume.number)
+                return true;
+        if (str_eq(lasting_name(o->uid), lasting_name(l->resume.uid)) && (l->resume.names == 0 || l->names == l->resume.names))
                 return true;
         return has_changed(l, e);
 }
@@ -291,8 +316,10 @@ static bool next_wanted(struct lane *l, struct source *s, struct message **m, st
                         return has_changed(l, e);
                 if (!*m)
                         return true;
-                if (s == l->source)
+                if (s == l->source) {
                         l->read = number;
+                        l->names += name_hash(message_origin(*m));
+                }
                 if (!was_settled(l, s, *m, &skip, e)) {
                         message_free(*m);
                         return false;

@@ -540,12 +540,13 @@ TEST(resume_mark_of_the_prefix)
                 snprintf(uid, sizeof uid, "u%u", i + 1);
                 save(&d, item(&d, uid), uid)->path = arena_str(d.a, str_of(uid));
                 d.items[i].number = i + 1;
+                d.items[i].names = 10 + i;
         }
         for (size_t i = 0; i < 3; i++)
                 NEED(commit_stage(&d.c, d.list[i], &d.e));
         write_file("root/u3", STR("taken"));
         CHECK(commit_batch(&d.c, d.list, 3, &d.retry, &d.e) == 2);
-        CHECK(ledger_resume_get(d.l, d.account.id, &r, &found, d.a, &d.e) && found && r.number == 2 && str_eq(r.uid, STR("u2")));
+        CHECK(ledger_resume_get(d.l, d.account.id, &r, &found, d.a, &d.e) && found && r.number == 2 && r.names == 11 && str_eq(r.uid, STR("u2")));
         commit_drop(&d.c, d.list[2]);
         desk_close(&d);
 }

@@ -620,6 +620,7 @@ TEST(D06_newer_schema_is_refused)
 
 TEST(D06_older_schema_is_brought_up_to_date)
 {
+        struct resume r;
         struct ledger_account acc;
         struct mark k = { .account = 1, .uid = STR("new"), .state = MARK_REFUSED, .attempts = 2, .reason = STR("why"), .next_try = 77 };
         struct ledger *l;
@@ -629,7 +630,7 @@ TEST(D06_older_schema_is_brought_up_to_date)
         fresh();
         CHECK(sqlite3_open(in("state.db"), &db) == SQLITE_OK && sqlite3_exec(db, ledger_schema[0], 0, 0, 0) == SQLITE_OK);
         CHECK(sqlite3_exec(db, "PRAGMA user_version = 1; INSERT INTO mark VALUES (1, 1, x'6f6c64', 0, 1, NULL, NULL, 5, 6, 7, 0, 0, 0, 0,"
-                               " NULL, x'', x'', x'')", 0, 0, 0) == SQLITE_OK);
+                               " NULL, x'', x'', x''); INSERT INTO resume VALUES (1, 7, x'75', 0)", 0, 0, 0) == SQLITE_OK);
         sqlite3_close(db);
         CHECK(!ledger_open(dir, true, &e) && e.code == ERR_USAGE && strstr(e.text, "older"));
         l = reopen(NULL, false);
@@ -637,6 +638,7 @@ TEST(D06_older_schema_is_brought_up_to_date)
         CHECK(ledger_mark_put(l, &k, &e));
         CHECK(ledger_mark(l, 1, STR("new"), 0, &k, &found, a, &e) && found && k.next_try == 77 && k.state == MARK_REFUSED);
         CHECK(ledger_mark(l, 1, STR("old"), 0, &k, &found, a, &e) && found && k.next_try == 0 && k.size == 5);
+        CHECK(ledger_resume_get(l, 1, &r, &found, a, &e) && found && r.number == 7 && r.names == 0);
         CHECK(ledger_account(l, STR("w"), STR("m"), &acc, a, &e) && acc.paced_until == 0);
         acc.last_run = 5;
         CHECK(ledger_account_paced(l, acc.id, 99, &e) && ledger_account_save(l, &acc, &e));

@@ -948,7 +948,7 @@ TEST(limit_and_resume)
 }
 
 /* What a run leaves that died, or was stopped, behind its third message. */
-static void cut_off(struct play *g)
+static void cut_off(struct play *g, const char *archive, bool with_names)
 {
         struct err e = { 0 };
         struct ledger *l;
@@ -958,12 +958,14 @@ static void cut_off(struct play *g)
         bool found;
 
         g->config.limit = 3;
-        play_run(g, "a.mbox", NULL);
+        play_run(g, archive, NULL);
         g->config.limit = 0;
         l = ledger_open(at("state"), false, &e);
         NEED(l && ledger_account(l, g->archives[0], STR(""), &la, a, &e));
         CHECK(ledger_resume_get(l, la.id, &mark, &found, a, &e) && found && mark.number == 3 && mark.limited);
+        CHECK(mark.names != 0);
         mark.limited = false;
+        mark.names = with_names ? mark.names : 0;
         CHECK(ledger_resume_set(l, la.id, &mark, &e));
         ledger_close(l);
         arena_free(a);
@@ -974,7 +976,7 @@ TEST(from_start)
         struct play g = play_new(nothing);
 
         write_mbox("a.mbox", 1, 5, 100);
-        cut_off(&g);
+        cut_off(&g, "a.mbox", true);
         play_run(&g, "a.mbox", NULL);
         CHECK(!g.ok && g.e.code == ERR_USAGE && strstr(g.e.text, "--resume") && g.decided == 0);
         g.config.dry = true; /* a rehearsal needs neither word */
@@ -998,7 +1000,7 @@ TEST(resume_of_a_changed_archive)
         struct play g = play_new(nothing);
 
         write_mbox("a.mbox", 1, 5, 100);
-        cut_off(&g);
+        cut_off(&g, "a.mbox", true);
         g.config.resume = true;
         write_mbox("a.mbox", 10, 6, 200);
         play_run(&g, "a.mbox", NULL);
@@ -1006,6 +1008,39 @@ TEST(resume_of_a_changed_archive)
         write_mbox("a.mbox", 1, 2, 100); /* shorter */
         play_run(&g, "a.mbox", NULL);
         CHECK(g.ok && g.result.sources_failed == 1 && g.result.worst == ERR_USAGE && g.decided == 0);
+}
+
+/* One gone and one come before the third message leave it the third; what is renamed or comes behind it changes nothing. */
+TEST(resume_of_a_changed_folder)
+{
+        static const struct { bool with_names; const char *from, *to; unsigned decided; } cases[] = {
+                { true, "1:2,", "1b:2,", 0 },    /* as if one had been deleted, and another had come */
+                { true, "2;2,S", "0:2,", 0 },
+                { true, "1:2,", "1:2,RS", 2 },
+                { true, "2;2,S", "2;2,", 2 },
+                { true, "3:2,", "3:2,F", 2 },
+                { true, "4!2,", "9:2,", 2 },
+                { false, "1:2,", "1b:2,", 2 },   /* the mark of an older version */
+        };
+        static const char *const files[] = { "1:2,", "2;2,S", "3:2,", "4!2,", "5:2," };
+
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+                struct play g = play_new(nothing);
+                char from[64], to[64];
+
+                for (size_t k = 0; k < 5; k++) {
+                        snprintf(from, sizeof from, "md/cur/%s", files[k]);
+                        write_file(from, STR("Subject: message 1\n\n"));
+                }
+                cut_off(&g, "md", cases[i].with_names);
+                snprintf(from, sizeof from, "md/cur/%s", cases[i].from);
+                snprintf(to, sizeof to, "md/cur/%s", cases[i].to);
+                CHECK(rename(at(from), at(to)) == 0);
+                g.config.resume = true;
+                play_run(&g, "md", NULL);
+                CHECK(g.ok && g.decided == cases[i].decided && g.result.sources_failed == !cases[i].decided);
+                CHECK(cases[i].decided || g.result.worst == ERR_USAGE);
+        }
 }
 
 TEST(standard_input_has_no_mark)
