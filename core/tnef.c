@@ -207,7 +207,7 @@ static struct str text_of(struct parser *p, struct str raw, bool wide)
         if (!s.p)
                 p->nomem = true;
         buf_free(&b);
-        return s;
+        return s.n ? s : STR_NONE; /* shifts or a byte order mark alone are no text */
 }
 
 static struct str text_value(struct parser *p, const struct property *v)

@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (fromline_parse(in, &from)) {
                 MUST(str_starts(in, STR("From ")) && from.sender.n <= in.n);
                 MUST(from.sender.n == 0 || (from.sender.p >= in.p && from.sender.p + from.sender.n <= in.p + in.n));
-                MUST(!(from.dated && from.bare) && (from.dated || from.time == 0));
+                MUST(from.dated + from.bare + from.odd <= 1 && (from.dated || from.odd || from.time == 0));
         }
         return 0;
 }
