@@ -363,11 +363,11 @@ static bool open_with(struct opening *o, struct input *in, enum unpack_kind kind
         if (!ends)
                 flaw(o, "archive.broken");
         o->u = unpack_open(&from, kind, e);
-        o->nested = !o->u && e->code == ERR_LIMIT && !o->once;
+        o->nested = !o->u && e->code == ERR_LIMIT && unpack_is_compressed(kind) && !o->once;
         if (o->nested)
                 return true;
         if (!o->u && e->code != ERR_NOMEM && !in->failed) {
-                flaw(o, "archive.broken");
+                flaw(o, e->code == ERR_LIMIT ? "limit.opened" : "archive.broken");
                 return true;
         }
         ok = o->u && take_members(o, e);

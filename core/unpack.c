@@ -1,4 +1,4 @@
-#include "core/unpack.h"
+#include "core/unpack_int.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -202,36 +202,6 @@ static bool nested(struct err *e)
         return err_set(e, ERR_LIMIT, "it is compressed more than once; unpack it first");
 }
 
-static uint64_t le64(const char *p)
-{
-        uint64_t v = 0;
-
-        for (int i = 7; i >= 0; i--)
-                v = v << 8 | (unsigned char)p[i];
-        return v;
-}
-
-/* The list of a 7z's members lies where its first bytes say, and is that long. The library believes what it is told there, and asks for memory
- * by it; what does not fit into the archive is damage. */
-static bool list_fits(struct unpack *u, struct err *e)
-{
-        enum { START = 32, AT = 12, LENGTH = 20 };
-        uint64_t room = u->in.size > START ? u->in.size - START : 0, at, n;
-        const char *p;
-        ssize_t got;
-
-        if (!u->in.seek)
-                return true;
-        if ((got = u->in.read(u->in.ctx, &p, e)) < 0)
-                return false;
-        at = got >= START ? le64(p + AT) : 0;
-        n = got >= START ? le64(p + LENGTH) : 0;
-        u->in.seek(u->in.ctx, 0);
-        if (at > room || n > room - at)
-                return err_set(e, ERR_IO, "it is damaged or cut off: the list of its members lies behind its end");
-        return true;
-}
-
 static bool start(struct unpack *u, struct err *e)
 {
         int status;
@@ -240,7 +210,9 @@ static bool start(struct unpack *u, struct err *e)
                 return err_nomem(e);
         if (!choose_format(u))
                 return failed(u, ARCHIVE_FATAL, e);
-        if (u->kind == UNPACK_7Z && !list_fits(u, e))
+        if (u->kind == UNPACK_7Z && !u->in.seek)
+                return err_set(e, ERR_IO, "a 7z cannot be read from the front to the end");
+        if (u->kind == UNPACK_7Z && !unpack_7z_fits(&u->in, e))
                 return false;
         archive_read_set_callback_data(u->lib, u);
         archive_read_set_read_callback(u->lib, on_read);

@@ -12,6 +12,7 @@ enum unpack_kind {
         UNPACK_NONE, UNPACK_GZIP, UNPACK_XZ, UNPACK_ZSTD, UNPACK_BZIP2, UNPACK_ZIP, UNPACK_TAR, UNPACK_7Z,
 };
 
+enum { UNPACK_LIST_MEMBERS = 100000, UNPACK_LIST_BYTES = 16 << 20 }; /* of a 7z's list of members, which must be in memory */
 enum { UNPACK_HEAD = 512 }; /* so many first bytes show the kind: a tar's header has no less */
 
 enum unpack_kind unpack_kind_of(struct str head);
@@ -42,7 +43,7 @@ struct unpack_member {
         bool end;            /* there is none any more, and the rest says nothing */
 };
 
-/* ERR_LIMIT: compressed more than once. */
+/* ERR_LIMIT: compressed more than once; of a 7z, its list of members is beyond UNPACK_LIST_*. */
 struct unpack *unpack_open(const struct unpack_input *in, enum unpack_kind kind, struct err *e) MUST_CHECK;
 /* False when the archive can't be read on: ERR_IO (damaged), ERR_LIMIT (compressed more than once), ERR_NOMEM, or what reading the input
  * said. */

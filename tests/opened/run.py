@@ -407,6 +407,14 @@ def M20_memory_demanded(c):
     same(got["plain"][0]["sha"], hashlib.sha256(bytes(data)).hexdigest(), "the archive is there")
 
 
+def M20_7z_that_claims_1e8_members(c):
+    with open(os.path.join(TOP, "tests/regress/unpack/7z-list-of-1e8-members"), "rb") as f:
+        data = f.read()
+    got = c.look(mail(("m.7z", data)))
+    same([p["sha"] for p in got["open"]], [hashlib.sha256(data).hexdigest()], "the archive is there, closed")
+    same(got["defects"], "limit.opened", "and says why")
+
+
 # ---- M18, M19: wrappers share the budget ----
 
 def uuencoded(name, data):
@@ -513,6 +521,7 @@ from signed import TESTS as SIGNED  # noqa: E402
 TESTS = [every_format, seven_zip, single_files, part_parts, saved, extract_unpack, forwarded, office_documents_stay, lumber, encrypted, M20_zip_bomb,
          M20_bomb_costs_little, zeros_are_no_empty_tar, smime_compressed, M20_each_limit_is_a_defect, what_is_opened_in_memory, compressed_again, M20_bombs_in_a_zip, M20_overlapping, M20_gzip_quine, M20_a_million_members, M20_names, M20_colliding_names, M20_links,
          M20_wrong_sizes, M20_truncated, M20_name_encodings, M20_content_encoding, M20_not_what_it_says, M20_other_formats_stay, M20_memory_demanded,
+         M20_7z_that_claims_1e8_members,
          M19_zip_in_uuencode, M18_wrapper_counts_as_depth, budget_is_set, large_members_need_little_memory] + SIGNED
 
 

@@ -203,6 +203,84 @@ TEST(M20_7z_whose_list_lies_behind_its_end)
         CHECK(!unpack_open(&in, UNPACK_7Z, &e) && e.code == ERR_IO && strstr(e.text, "behind its end"));
 }
 
+/* A 7z that is nothing but this list of members. */
+static bool list_opens(struct str list, struct err *e)
+{
+        char text[32 + 256] = "7z\xbc\xaf\x27\x1c\0\4";
+        struct whole w;
+        struct unpack_input in = { .read = read_whole, .seek = seek_whole, .size = 32 + list.n, .ctx = &w };
+        struct unpack *u;
+
+        text[20] = (char)list.n;
+        memcpy(text + 32, list.p, list.n);
+        w.all = w.rest = str_make(text, 32 + list.n);
+        u = unpack_open(&in, UNPACK_7Z, e);
+        unpack_close(u);
+        return u != NULL;
+}
+
+#define MANY "\xc1\xa1\x86" /* 100,001; MOST: 100,000 */
+#define MOST "\xc1\xa0\x86"
+#define ONE_FOLDER "\1\4\7\x0b\1\0" "\1\1\0" "\x0c\5\0"
+#define TWO_FOLDERS "\1\4\7\x0b\2\0" "\1\1\0\1\1\0" "\x0c\5\5\0"
+
+/* Each of these numbers is one by which the library sizes a table, or goes through one for each of another. */
+TEST(M20_7z_whose_list_claims_too_much)
+{
+        const struct { const char *what; struct str list; enum err_code code; } cases[] = {
+                { "members", STR("\1\5" MANY "\0\0"), ERR_LIMIT },
+                { "members, as many as can be", STR("\1\5" MOST "\0\0"), ERR_NONE },
+                { "a number of 2^64 - 1", STR("\1\5\xff\xff\xff\xff\xff\xff\xff\xff\xff"), ERR_LIMIT },
+                { "packed streams", STR("\1\4\6\0" MANY "\0"), ERR_LIMIT },
+                { "folders", STR("\1\4\7\x0b" MANY "\0"), ERR_LIMIT },
+                { "coders", STR("\1\4\7\x0b\1\0\x41\1\0"), ERR_LIMIT },
+                { "streams into a coder", STR("\1\4\7\x0b\1\0\1\x11\0" MANY "\1"), ERR_LIMIT },
+                { "streams out of a coder", STR("\1\4\7\x0b\1\0\1\x11\0\1" MANY), ERR_LIMIT },
+                { "streams of all coders", STR("\1\4\7\x0b\1\0\2\x11\0\x40\x40\x11\0\1\1"), ERR_LIMIT },
+                { "files in a folder", STR(ONE_FOLDER "\x08\x0d" MANY), ERR_LIMIT },
+                { "files in all folders", STR(TWO_FOLDERS "\x08\x0d" MOST "\1"), ERR_LIMIT },
+                { "members behind files in folders", STR(ONE_FOLDER "\x08\x0d\2\x09\3\x0a\1\1\2\3\4\1\2\3\4\0\0\5" MANY), ERR_LIMIT },
+                { "members behind some sums", STR(TWO_FOLDERS "\x08\x0a\0\x40\1\2\3\4\0\0\5" MANY), ERR_LIMIT },
+                { "members behind sums of folders", STR("\1\4\7\x0b\1\0\1\1\0\x0c\5\x0a\1\1\2\3\4\0" "\x08\0\0\5" MANY), ERR_LIMIT },
+                { "members behind packed streams", STR("\1\4\6\0\2\x09\1\1\x0a\0\x80\1\2\3\4\0\0\5" MANY), ERR_LIMIT },
+                { "members behind coders bound together",
+                  STR("\1\4\7\x0b\1\0\2\x31\0\2\1\1\7\1\0\1\0\0\1\x0c\5\5\0\0\5" MANY), ERR_LIMIT },
+                { "a packed list of more than 16 MiB", STR("\x17\6\0\1\x09\1\0\7\x0b\1\0\1\1\0\x0c\xe1\1\0\0\0\0"), ERR_LIMIT },
+                { "a packed list in two folders", STR("\x17" "\7\x0b\2\0" "\1\1\0\1\1\0" "\x0c\5\5\0\0"), ERR_IO },
+                { "properties of the archive", STR("\1\2\0\5" MANY), ERR_IO },
+                { "folders that lie elsewhere", STR("\1\4\7\x0b\1\1\0"), ERR_IO },
+                { "a folder without streams", STR("\1\4\7\x0b\1\0\0\x0c\0"), ERR_IO },
+                { "no list", STR("\7"), ERR_IO },
+                { "its end within: for the library to say", STR("\1\4\7\x0b\1"), ERR_NONE },
+        };
+
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+                struct err e = { 0 };
+                bool opened = list_opens(cases[i].list, &e);
+
+                CHECK(opened == (cases[i].code == ERR_NONE));
+                if (e.code != cases[i].code) {
+                        CHECK(!"another answer");
+                        printf("  %s: %d, %s\n", cases[i].what, (int)e.code, e.text);
+                }
+        }
+}
+
+/* 1,922 bytes, the list packed: the library took 9 GB. */
+TEST(M20_7z_whose_packed_list_claims_1e8_members)
+{
+        char text[4096];
+        FILE *f = fopen("tests/regress/unpack/7z-list-of-1e8-members", "rb");
+        size_t n = f ? fread(text, 1, sizeof text, f) : 0;
+        struct whole w = { str_make(text, n), str_make(text, n) };
+        struct unpack_input in = { .read = read_whole, .seek = seek_whole, .size = n, .ctx = &w };
+        struct err e = { 0 };
+
+        NEED(n == 1922);
+        fclose(f);
+        CHECK(!unpack_open(&in, UNPACK_7Z, &e) && e.code == ERR_LIMIT && strstr(e.text, "100000 members"));
+}
+
 TEST(kinds)
 {
         CHECK(unpack_kind_of(STR("\x1f\x8b\x08")) == UNPACK_GZIP && unpack_is_compressed(UNPACK_GZIP));
