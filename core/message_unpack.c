@@ -351,7 +351,7 @@ static bool take_members(struct opening *o, struct err *e)
 
 static bool open_with(struct opening *o, struct input *in, enum unpack_kind kind, struct err *e)
 {
-        struct unpack_input from = { .read = on_read, .single = o->single, .once = o->once, .ctx = in };
+        struct unpack_input from = { .read = on_read, .sent = true, .single = o->single, .once = o->once, .ctx = in };
         bool ok, ends = true;
 
         if (!in->r) {

@@ -9,17 +9,26 @@
 
 #include "core/mem.h"
 
-enum { TAR_BLOCK = UNPACK_HEAD, TAR_SUM = 148, TAR_SUM_BYTES = 8 };
+enum { TAR_BLOCK = UNPACK_HEAD, TAR_SUM = 148, TAR_SUM_BYTES = 8, PLAIN = 64 * 1024 };
 
+/* What is compressed is unpacked by one archive of the library, as one file, and where that is a tar or zip it is what another one reads.
+ * (One for both would do, but what the formats take of it, to hold it in memory, could not be counted.) */
 struct unpack {
-        struct archive *lib;
+        struct archive *filter; /* of what is compressed */
+        struct archive *lib;    /* of the members; the same where there is one file; NULL until that is known */
         struct unpack_input in;
-        uint64_t at;           /* what is read next */
-        struct str block;      /* what was read last */
+        uint64_t at;            /* what is read next */
+        struct str block;       /* what was read last */
+        char *plain;            /* of what comes out of the filter: its first bytes, until they are given on; then what lib reads */
+        size_t plain_n, plain_at;
+        uint64_t unread;        /* of what a tar says that its member has */
+        uint64_t taken, most;   /* bytes that lib got for what it does now; how many it may */
         enum unpack_kind kind;
+        bool inside;            /* a member of lib, or what came out of the filter */
+        bool crowded;           /* lib wanted more */
         bool broken;
-        struct err failed;     /* of reading the input; the library only says that it failed */
-        locale_t locale;       /* names in UTF-8, whatever the locale of the process */
+        struct err failed;      /* of reading the input; the library only says that it failed */
+        locale_t locale;        /* names in UTF-8, whatever the locale of the process */
 };
 
 /* ---- what it is, by its first bytes ---- */
@@ -86,23 +95,73 @@ bool unpack_is_compressed(enum unpack_kind kind)
         return kind >= UNPACK_GZIP && kind <= UNPACK_BZIP2;
 }
 
+static const char *why(struct archive *lib)
+{
+        const char *text = archive_error_string(lib);
+
+        return text ? text : "no reason is known";
+}
+
 /* ---- the input, as the library asks for it ---- */
+
+static void expects(struct unpack *u, uint64_t most)
+{
+        u->taken = 0;
+        u->most = most;
+}
+
+/* It asks again, after so much: what it has is not enough. */
+static bool may_take(struct unpack *u, struct archive *lib)
+{
+        if (u->taken <= u->most)
+                return true;
+        u->crowded = true;
+        archive_set_error(lib, E2BIG, "too much is said of its members");
+        return false;
+}
 
 static la_ssize_t on_read(struct archive *lib, void *ctx, const void **block)
 {
         struct unpack *u = ctx;
         const char *p = NULL;
-        ssize_t got = u->in.read(u->in.ctx, &p, &u->failed);
+        ssize_t got;
 
+        *block = NULL;
+        if (lib == u->lib && !may_take(u, lib))
+                return ARCHIVE_FATAL;
+        got = u->in.read(u->in.ctx, &p, &u->failed);
         *block = p;
         if (got < 0) {
                 archive_set_error(lib, EIO, "%s", u->failed.text);
                 return ARCHIVE_FATAL;
         }
         u->at += (uint64_t)got;
+        u->taken += (uint64_t)got;
         if (got > 0)
                 u->block = str_make(p, (size_t)got);
         return (la_ssize_t)got;
+}
+
+/* The same of what comes out of the filter. */
+static la_ssize_t on_read_plain(struct archive *lib, void *ctx, const void **block)
+{
+        struct unpack *u = ctx;
+        la_ssize_t got = (la_ssize_t)(u->plain_n - u->plain_at);
+
+        *block = u->plain + u->plain_at;
+        if (!may_take(u, lib))
+                return ARCHIVE_FATAL;
+        u->plain_at = u->plain_n;
+        if (got == 0) {
+                *block = u->plain;
+                got = archive_read_data(u->filter, u->plain, PLAIN);
+        }
+        if (got < 0) {
+                archive_set_error(lib, archive_errno(u->filter), "%s", why(u->filter));
+                return ARCHIVE_FATAL;
+        }
+        u->taken += (uint64_t)got;
+        return got;
 }
 
 static la_int64_t on_skip(struct archive *lib, void *ctx, la_int64_t n)
@@ -139,22 +198,24 @@ static la_int64_t on_seek(struct archive *lib, void *ctx, la_int64_t to, int whe
 
 static bool failed(struct unpack *u, int status, struct err *e)
 {
-        const char *why = archive_error_string(u->lib);
+        struct archive *lib = u->lib ? u->lib : u->filter;
 
         u->broken |= status == ARCHIVE_FATAL;
-        if (archive_errno(u->lib) == ENOMEM)
+        if (u->crowded)
+                return err_set(e, ERR_LIMIT, "what it says of its members goes beyond %d MiB", (int)(u->most >> 20));
+        if (archive_errno(lib) == ENOMEM)
                 return err_set(e, ERR_LIMIT, "it needs more memory to unpack than it can have"); /* its own demand: a dictionary */
         if (u->failed.code != ERR_NONE) {
                 *e = u->failed;
                 return false;
         }
-        return err_set(e, ERR_IO, "it is damaged or cut off: %s", why ? why : "no reason is known");
+        return err_set(e, ERR_IO, "it is damaged or cut off: %s", why(lib));
 }
 
 /* A format that looks whether the input is its own takes a failure to read for a no: nothing that is found after one can be relied on. */
 static bool went_well(const struct unpack *u, int status)
 {
-        return status >= ARCHIVE_WARN && u->failed.code == ERR_NONE;
+        return status >= ARCHIVE_WARN && u->failed.code == ERR_NONE && !u->crowded;
 }
 
 /* Only the filter that the first bytes show, and only where the library decodes it itself (it warns when it would start a program). An
@@ -166,10 +227,7 @@ static bool choose_filter(struct unpack *u)
                 [UNPACK_ZSTD] = archive_read_support_filter_zstd, [UNPACK_BZIP2] = archive_read_support_filter_bzip2,
         };
 
-        return filters[u->kind](u->lib) == ARCHIVE_OK && archive_read_support_format_raw(u->lib) == ARCHIVE_OK &&
-               archive_read_support_format_empty(u->lib) == ARCHIVE_OK &&
-               (u->in.single || (archive_read_support_format_tar(u->lib) == ARCHIVE_OK &&
-                                 archive_read_support_format_zip(u->lib) == ARCHIVE_OK));
+        return filters[u->kind](u->filter) == ARCHIVE_OK;
 }
 
 /* Here the first block is known to be good. */
@@ -180,21 +238,18 @@ static bool choose_one_filter(struct unpack *u)
                 [UNPACK_BZIP2] = ARCHIVE_FILTER_BZIP2,
         };
 
-        return archive_read_append_filter(u->lib, filters[u->kind]) == ARCHIVE_OK &&
-               archive_read_support_format_raw(u->lib) == ARCHIVE_OK && archive_read_support_format_empty(u->lib) == ARCHIVE_OK;
+        return archive_read_append_filter(u->filter, filters[u->kind]) == ARCHIVE_OK;
 }
 
-static bool choose_format(struct unpack *u)
+static bool choose_format(struct archive *lib, enum unpack_kind kind)
 {
-        if (unpack_is_compressed(u->kind) && u->in.once)
-                return choose_one_filter(u);
-        if (unpack_is_compressed(u->kind))
-                return choose_filter(u);
-        if (u->kind == UNPACK_ZIP)
-                return archive_read_support_format_zip(u->lib) == ARCHIVE_OK;
-        if (u->kind == UNPACK_7Z)
-                return archive_read_support_format_7zip(u->lib) == ARCHIVE_OK;
-        return archive_read_support_format_tar(u->lib) == ARCHIVE_OK;
+        if (unpack_is_compressed(kind))
+                return archive_read_support_format_raw(lib) == ARCHIVE_OK && archive_read_support_format_empty(lib) == ARCHIVE_OK;
+        if (kind == UNPACK_ZIP)
+                return archive_read_support_format_zip(lib) == ARCHIVE_OK;
+        if (kind == UNPACK_7Z)
+                return archive_read_support_format_7zip(lib) == ARCHIVE_OK;
+        return archive_read_support_format_tar(lib) == ARCHIVE_OK;
 }
 
 static bool nested(struct err *e)
@@ -202,25 +257,36 @@ static bool nested(struct err *e)
         return err_set(e, ERR_LIMIT, "it is compressed more than once; unpack it first");
 }
 
+static bool may_open(struct unpack *u, struct err *e)
+{
+        if (u->kind != UNPACK_7Z)
+                return true;
+        if (!u->in.seek)
+                return err_set(e, ERR_IO, "a 7z cannot be read from the front to the end");
+        return unpack_7z_fits(&u->in, e);
+}
+
 static bool start(struct unpack *u, struct err *e)
 {
+        bool compressed = unpack_is_compressed(u->kind);
+        struct archive *lib = archive_read_new();
         int status;
 
-        if (!(u->lib = archive_read_new()) || !(u->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0)))
+        *(compressed ? &u->filter : &u->lib) = lib;
+        if (!lib || !(u->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0)))
                 return err_nomem(e);
-        if (!choose_format(u))
+        if ((compressed && !(u->in.once ? choose_one_filter(u) : choose_filter(u))) || !choose_format(lib, u->kind))
                 return failed(u, ARCHIVE_FATAL, e);
-        if (u->kind == UNPACK_7Z && !u->in.seek)
-                return err_set(e, ERR_IO, "a 7z cannot be read from the front to the end");
-        if (u->kind == UNPACK_7Z && !unpack_7z_fits(&u->in, e))
+        if (!may_open(u, e))
                 return false;
-        archive_read_set_callback_data(u->lib, u);
-        archive_read_set_read_callback(u->lib, on_read);
+        expects(u, u->in.sent ? UNPACK_LIST_BYTES : UINT64_MAX);
+        archive_read_set_callback_data(lib, u);
+        archive_read_set_read_callback(lib, on_read);
         if (u->in.seek) {
-                archive_read_set_skip_callback(u->lib, on_skip);
-                archive_read_set_seek_callback(u->lib, on_seek);
+                archive_read_set_skip_callback(lib, on_skip);
+                archive_read_set_seek_callback(lib, on_seek);
         }
-        status = archive_read_open1(u->lib);
+        status = archive_read_open1(lib);
         if (went_well(u, status))
                 return true;
         return unpack_is_nested(u) ? nested(e) : failed(u, ARCHIVE_FATAL, e);
@@ -246,18 +312,25 @@ void unpack_close(struct unpack *u)
 {
         if (!u)
                 return;
-        if (u->lib)
+        if (u->lib != u->filter)
                 archive_read_free(u->lib);
+        archive_read_free(u->filter);
         if (u->locale)
                 freelocale(u->locale);
+        mem_free(u->plain);
         mem_free(u);
 }
 
-static void describe(struct unpack *u, struct archive_entry *entry, struct unpack_member *out)
+static bool is_in_tar(struct archive *lib)
+{
+        return (archive_format(lib) & ARCHIVE_FORMAT_BASE_MASK) == ARCHIVE_FORMAT_TAR;
+}
+
+static void describe(struct archive *lib, struct archive_entry *entry, struct unpack_member *out)
 {
         const char *name = archive_entry_pathname(entry), *linked = archive_entry_hardlink(entry);
 
-        out->name = archive_format(u->lib) == ARCHIVE_FORMAT_RAW ? STR_NONE : str_of(name ? name : "");
+        out->name = archive_format(lib) == ARCHIVE_FORMAT_RAW ? STR_NONE : str_of(name ? name : "");
         out->linked = str_of(linked ? linked : "");
         out->time = archive_entry_mtime_is_set(entry) ? (int64_t)archive_entry_mtime(entry) : 0;
         out->encrypted = archive_entry_is_encrypted(entry);
@@ -268,39 +341,155 @@ static void describe(struct unpack *u, struct archive_entry *entry, struct unpac
                 out->kind = MEMBER_FILE;
 }
 
-bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e)
+/* passed: what came of passing over the rest of the member before. */
+static bool next_of(struct unpack *u, struct archive *lib, int passed, struct unpack_member *out, struct err *e)
 {
         struct archive_entry *entry;
-        locale_t before = uselocale(u->locale);
         int status;
 
-        *out = (struct unpack_member){ .name = STR_NONE };
         do
-                status = archive_read_next_header(u->lib, &entry);
+                status = archive_read_next_header(lib, &entry);
         while (status == ARCHIVE_RETRY);
-        if (status == ARCHIVE_OK || status == ARCHIVE_WARN)
-                describe(u, entry, out);
-        uselocale(before);
+        u->inside = status == ARCHIVE_OK || status == ARCHIVE_WARN;
+        if (u->inside)
+                describe(lib, entry, out);
+        u->unread = u->inside && is_in_tar(lib) && archive_entry_size(entry) > 0 ? (uint64_t)archive_entry_size(entry) : 0;
         out->end = status == ARCHIVE_EOF;
-        if (!went_well(u, status))
-                return failed(u, ARCHIVE_FATAL, e);
-        if (unpack_is_compressed(u->kind) && archive_filter_count(u->lib) < 2)
-                return failed(u, ARCHIVE_FATAL, e); /* too short to be decoded: taken for what it is */
-        if (!unpack_is_nested(u))
-                return true;
-        u->broken = true;
-        return nested(e);
+        return went_well(u, out->end || status < passed ? status : passed) || failed(u, ARCHIVE_FATAL, e);
 }
 
-ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e)
+/* The members of the tar or zip that comes out of the filter. */
+static bool open_plain(struct unpack *u, enum unpack_kind kind, struct err *e)
+{
+        int status;
+
+        if (!(u->lib = archive_read_new()))
+                return err_nomem(e);
+        if (!choose_format(u->lib, kind))
+                return failed(u, ARCHIVE_FATAL, e);
+        u->inside = false;
+        expects(u, UNPACK_HEADER_BYTES);
+        archive_read_set_callback_data(u->lib, u);
+        archive_read_set_read_callback(u->lib, on_read_plain);
+        status = archive_read_open1(u->lib);
+        return went_well(u, status) || failed(u, ARCHIVE_FATAL, e);
+}
+
+/* What comes out of the filter shows by its first bytes what it is. Damage within them will be met again. */
+static bool look_into(struct unpack *u, struct err *e)
+{
+        enum unpack_kind kind;
+        la_ssize_t got;
+
+        if (!(u->plain = mem_alloc(PLAIN)))
+                return err_nomem(e);
+        while (u->plain_n < UNPACK_HEAD && (got = archive_read_data(u->filter, u->plain + u->plain_n, UNPACK_HEAD - u->plain_n)) > 0)
+                u->plain_n += (size_t)got;
+        kind = unpack_kind_of(str_make(u->plain, u->plain_n));
+        if (kind == UNPACK_TAR || kind == UNPACK_ZIP)
+                return open_plain(u, kind, e);
+        u->lib = u->filter;
+        return true;
+}
+
+static bool begin(struct unpack *u, struct unpack_member *out, struct err *e)
+{
+        if (!next_of(u, u->filter, ARCHIVE_OK, out, e))
+                return false;
+        if (archive_filter_count(u->filter) < 2)
+                return failed(u, ARCHIVE_FATAL, e); /* too short to be decoded: taken for what it is */
+        if (unpack_is_nested(u)) {
+                u->broken = true;
+                return nested(e);
+        }
+        if (!out->end && !u->in.single && !u->in.once)
+                return look_into(u, e);
+        u->lib = u->filter;
+        return true;
+}
+
+/* The rest of the member before, which has to be unpacked where it is compressed. */
+static int pass_over(struct unpack *u)
+{
+        int status;
+
+        if (!u->inside)
+                return ARCHIVE_OK;
+        expects(u, u->in.sent ? UNPACK_PASSED_BYTES : UINT64_MAX);
+        status = archive_read_data_skip(u->lib);
+        if (status != ARCHIVE_EOF)
+                return status;
+        archive_set_error(u->lib, EIO, "it ends within a member");
+        return ARCHIVE_FATAL;
+}
+
+/* What the library must have in memory at once. Of a tar it asks for more only where the header of a member is that long: a map of the
+ * holes in a file, which takes twelve times as much in memory. */
+static uint64_t most_of_header(const struct unpack *u)
+{
+        if (u->lib == u->filter)
+                return UINT64_MAX;
+        if (u->filter || u->kind == UNPACK_TAR)
+                return UNPACK_HEADER_BYTES;
+        return u->in.sent ? UNPACK_LIST_BYTES : UINT64_MAX;
+}
+
+static bool next(struct unpack *u, struct unpack_member *out, struct err *e)
+{
+        int passed;
+
+        if (!u->lib) {
+                if (!begin(u, out, e))
+                        return false;
+                if (u->lib == u->filter)
+                        return true;
+        }
+        passed = pass_over(u);
+        if (passed == ARCHIVE_FATAL || !went_well(u, ARCHIVE_OK))
+                return failed(u, ARCHIVE_FATAL, e);
+        expects(u, most_of_header(u));
+        return next_of(u, u->lib, passed, out, e);
+}
+
+bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e)
+{
+        locale_t before = uselocale(u->locale);
+        bool ok;
+
+        *out = (struct unpack_member){ .name = STR_NONE };
+        ok = next(u, out, e);
+        uselocale(before);
+        return ok;
+}
+
+static la_ssize_t read_data(struct unpack *u, void *p, size_t n)
 {
         la_ssize_t got;
 
         do
                 got = archive_read_data(u->lib, p, n);
         while (got == ARCHIVE_RETRY);
-        if (went_well(u, got < 0 ? ARCHIVE_FATAL : ARCHIVE_OK))
+        return got;
+}
+
+ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e)
+{
+        la_ssize_t got;
+
+        if (u->lib == u->filter && u->plain_at < u->plain_n) {
+                n = u->plain_n - u->plain_at < n ? u->plain_n - u->plain_at : n;
+                memcpy(p, u->plain + u->plain_at, n);
+                u->plain_at += n;
+                return (ssize_t)n;
+        }
+        expects(u, UINT64_MAX);
+        got = read_data(u, p, n);
+        if (got == 0 && u->unread > 0)
+                got = read_data(u, p, n); /* a file that is one hole: the first time it only takes note of it */
+        if (went_well(u, got < 0 ? ARCHIVE_FATAL : ARCHIVE_OK)) {
+                u->unread -= u->unread < (uint64_t)got ? u->unread : (uint64_t)got;
                 return (ssize_t)got;
+        }
         failed(u, got < 0 ? (int)got : ARCHIVE_FATAL, e);
         return -1;
 }
@@ -316,7 +505,7 @@ static bool all_zero(struct str s)
 /* The library counts what its decoder took of the input; what it did not take of the block in hand stands at that block's end. */
 bool unpack_rest_is_empty(struct unpack *u, struct err *e)
 {
-        la_int64_t taken = archive_filter_bytes(u->lib, -1);
+        la_int64_t taken = archive_filter_bytes(u->filter, -1);
         uint64_t left = taken >= 0 && (uint64_t)taken < u->at ? u->at - (uint64_t)taken : 0;
         struct str rest = left < u->block.n ? str_from(u->block, u->block.n - left) : u->block;
         const char *p;
@@ -345,103 +534,10 @@ bool unpack_input_failed(const struct unpack *u)
 /* The library itself counts as one; it would go 25 deep. */
 bool unpack_is_nested(const struct unpack *u)
 {
-        return archive_filter_count(u->lib) > 2;
+        return u->filter && archive_filter_count(u->filter) > 2;
 }
 
 bool unpack_is_locked(const struct unpack *u)
 {
-        return archive_read_has_encrypted_entries(u->lib) == 1;
-}
-
-/* ---- zlib ------------------------------------------------------------------------------------------------------- */
-
-/* The library knows the same data only in gzip's dress: a head before it, and a tail that is not looked at. */
-struct dressed {
-        struct str pieces[3];
-        size_t next;
-};
-
-static ssize_t read_dressed(void *ctx, const char **block, struct err *e)
-{
-        struct dressed *d = ctx;
-
-        (void)e;
-        while (d->next < 3 && d->pieces[d->next].n == 0)
-                d->next++;
-        if (d->next == 3)
-                return 0;
-        *block = d->pieces[d->next].p;
-        return (ssize_t)d->pieces[d->next++].n;
-}
-
-/* RFC 1950 8.2: so many bytes before the sums must be reduced. */
-static uint32_t adler_of(struct str s)
-{
-        enum { BASE = 65521, STRETCH = 5552 };
-        uint32_t a = 1, b = 0;
-
-        while (s.n > 0) {
-                struct str part = str_first(s, STRETCH);
-
-                for (size_t i = 0; i < part.n; i++) {
-                        a += (unsigned char)part.p[i];
-                        b += a;
-                }
-                a %= BASE;
-                b %= BASE;
-                s = str_from(s, part.n);
-        }
-        return b << 16 | a;
-}
-
-static bool adler_fits(struct str content, struct str said)
-{
-        uint32_t sum = 0;
-
-        for (size_t i = 0; i < said.n; i++)
-                sum = sum << 8 | (unsigned char)said.p[i];
-        return sum == adler_of(content);
-}
-
-static bool read_all(struct unpack *u, struct buf *out, bool *good)
-{
-        enum { STEP = 64 * 1024 };
-        char *block = mem_alloc(STEP);
-        struct unpack_member in;
-        struct err e;
-        ssize_t n = -1;
-        bool ok = block != NULL;
-
-        if (ok && unpack_next(u, &in, &e))
-                do {
-                        n = in.end ? 0 : unpack_read(u, block, STEP, &e);
-                        ok = n <= 0 || buf_add(out, block, (size_t)n);
-                } while (ok && n > 0);
-        *good = n == 0;
-        mem_free(block);
-        return ok;
-}
-
-bool unpack_zlib(struct str in, struct buf *out, bool *good)
-{
-        enum { HEAD = 2, SUM = 4, METHOD = 8, DICTIONARY = 0x20 };
-        const unsigned char *p = (const unsigned char *)in.p;
-        struct dressed d = { .pieces = { { "\x1f\x8b\x08\0\0\0\0\0\0\3", 10 }, { NULL, 0 }, { "\0\0\0\0\0\0\0", 8 } } };
-        struct unpack_input from = { .read = read_dressed, .once = true, .ctx = &d };
-        size_t before = out->n;
-        struct unpack *u;
-        struct err e;
-        bool ok;
-
-        *good = false;
-        if (in.n < HEAD + SUM || (p[0] & 15) != METHOD || (p[0] << 8 | p[1]) % 31 != 0 || p[1] & DICTIONARY)
-                return true;
-        d.pieces[1] = str_make(in.p + HEAD, in.n - HEAD - SUM);
-        u = unpack_open(&from, UNPACK_GZIP, &e);
-        if (!u)
-                return e.code != ERR_NOMEM;
-        ok = read_all(u, out, good);
-        unpack_close(u);
-        *good = ok && *good && adler_fits(str_from(buf_str(out), before), str_from(in, in.n - SUM));
-        return ok;
+        return u->lib && archive_read_has_encrypted_entries(u->lib) == 1;
 }

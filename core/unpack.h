@@ -12,8 +12,15 @@ enum unpack_kind {
         UNPACK_NONE, UNPACK_GZIP, UNPACK_XZ, UNPACK_ZSTD, UNPACK_BZIP2, UNPACK_ZIP, UNPACK_TAR, UNPACK_7Z,
 };
 
-enum { UNPACK_LIST_MEMBERS = 100000, UNPACK_LIST_BYTES = 16 << 20 }; /* of a 7z's list of members, which must be in memory */
 enum { UNPACK_HEAD = 512 }; /* so many first bytes show the kind: a tar's header has no less */
+
+/* What the library has to hold in memory, and takes up to twelve times as much for. */
+enum {
+        UNPACK_LIST_MEMBERS = 100000,
+        UNPACK_LIST_BYTES = 8 << 20,    /* the list of members of a 7z, and of a zip that was sent */
+        UNPACK_HEADER_BYTES = 1 << 20,  /* the header of one member of a tar */
+        UNPACK_PASSED_BYTES = 1 << 30,  /* of what was sent: a member that is not wanted and must be unpacked to get past it */
+};
 
 enum unpack_kind unpack_kind_of(struct str head);
 /* Compressed, and perhaps packed below that: read from the front to the end. The others are read by offset. */
@@ -26,6 +33,7 @@ struct unpack_input {
         /* What is read next comes from this offset; NULL where only reading forward is possible. */
         void (*seek)(void *ctx, uint64_t to);
         uint64_t size; /* with seek */
+        bool sent;     /* it came in a message: who made it may not cost what he likes (UNPACK_LIST_BYTES, UNPACK_PASSED_BYTES) */
         bool single;   /* what is compressed is one file, and not looked at as a tar or zip */
         bool once;     /* the same, and may be compressed again; only for what has been found to be so (unpack_is_nested) */
         void *ctx;
@@ -43,10 +51,10 @@ struct unpack_member {
         bool end;            /* there is none any more, and the rest says nothing */
 };
 
-/* ERR_LIMIT: compressed more than once; of a 7z, its list of members is beyond UNPACK_LIST_*. */
+/* ERR_LIMIT: compressed more than once; of a 7z or zip, its list of members is beyond UNPACK_LIST_*. */
 struct unpack *unpack_open(const struct unpack_input *in, enum unpack_kind kind, struct err *e) MUST_CHECK;
-/* False when the archive can't be read on: ERR_IO (damaged), ERR_LIMIT (compressed more than once), ERR_NOMEM, or what reading the input
- * said. */
+/* False when the archive can't be read on: ERR_IO (damaged), ERR_LIMIT (compressed more than once, or beyond a limit
+ * above), ERR_NOMEM, or what reading the input said. */
 bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e) MUST_CHECK;
 /* Decoded bytes of the current member; 0 at its end; -1 when it is damaged. */
 ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e) MUST_CHECK;

@@ -26,7 +26,7 @@ enum {
 
 struct list {
         const unsigned char *p, *end;
-        enum { GOING, CUT, ODD, MANY } why; /* cut: it ends before what must come; odd: something else stands there; many: beyond a limit */
+        enum { GOING, ODD, MANY } why; /* odd: something else stands there than must, or nothing; many: beyond a limit */
 };
 
 static bool stopped(const struct list *l)
@@ -45,13 +45,13 @@ static void stop(struct list *l, int why, bool yes)
 
 static unsigned byte(struct list *l)
 {
-        stop(l, CUT, l->p == l->end);
+        stop(l, ODD, l->p == l->end);
         return stopped(l) ? 0 : *l->p++;
 }
 
 static void skip(struct list *l, uint64_t n)
 {
-        stop(l, CUT, n > (uint64_t)(l->end - l->p));
+        stop(l, ODD, n > (uint64_t)(l->end - l->p));
         l->p += stopped(l) ? 0 : n;
 }
 
@@ -280,7 +280,7 @@ static bool judge(const struct list *l, struct err *e)
         if (l->why == MANY)
                 return err_set(e, ERR_LIMIT, "the list of its members goes beyond %d members or %d bytes", UNPACK_LIST_MEMBERS, UNPACK_LIST_BYTES);
         if (l->why == ODD)
-                return err_set(e, ERR_IO, "it is damaged: the list of its members cannot be read");
+                return err_set(e, ERR_IO, "it is damaged or cut off: the list of its members cannot be read");
         return true;
 }
 
@@ -382,26 +382,42 @@ static bool write_view(struct view *v, char head[HEAD], struct buf *tail, struct
         return !tail->failed;
 }
 
-/* As much of it as can be unpacked: the library gets no further either. */
-static size_t read_view(struct view *v, char *to, size_t room)
+/* False when it could not be begun. A damaged one ends early: what the library makes of it itself may be more. */
+static bool read_view(struct view *v, char *to, size_t room, size_t *n, bool *locked)
 {
         struct archive *lib = archive_read_new();
         struct archive_entry *entry;
         la_ssize_t got = 1;
-        size_t n = 0;
 
+        *n = 0;
+        *locked = false;
         if (!lib || archive_read_support_format_7zip(lib) != ARCHIVE_OK) {
                 archive_read_free(lib);
-                return 0;
+                return false;
         }
         archive_read_set_callback_data(lib, v);
         archive_read_set_read_callback(lib, on_read);
         archive_read_set_seek_callback(lib, on_seek);
-        if (archive_read_open1(lib) >= ARCHIVE_WARN && archive_read_next_header(lib, &entry) >= ARCHIVE_WARN)
-                while (n < room && (got = archive_read_data(lib, to + n, room - n)) > 0)
-                        n += (size_t)got;
+        if (archive_read_open1(lib) >= ARCHIVE_WARN && archive_read_next_header(lib, &entry) >= ARCHIVE_WARN) {
+                *locked = archive_entry_is_encrypted(entry);
+                while (*n < room && (got = archive_read_data(lib, to + *n, room - *n)) > 0)
+                        *n += (size_t)got;
+        }
         archive_read_free(lib);
-        return n;
+        return true;
+}
+
+static bool read_packed(struct view *v, char *p, size_t room, struct err *e)
+{
+        struct list inner;
+        bool locked;
+        size_t n;
+
+        if (!read_view(v, p, room, &n, &locked))
+                return err_nomem(e);
+        inner = list_of(p, n);
+        header(&inner);
+        return !v->failed && (locked || judge(&inner, e)); /* a locked one the library will not read */
 }
 
 static bool unpacked_fits(struct view *v, char head[HEAD], struct list *l, struct err *e)
@@ -409,7 +425,6 @@ static bool unpacked_fits(struct view *v, char head[HEAD], struct list *l, struc
         const unsigned char *from = l->p;
         struct streams s = streams(l);
         struct buf tail = BUF_INIT;
-        struct list inner;
         bool ok;
         char *p;
 
@@ -418,13 +433,8 @@ static bool unpacked_fits(struct view *v, char head[HEAD], struct list *l, struc
         if (stopped(l))
                 return judge(l, e);
         p = mem_alloc(s.biggest + 1);
-        ok = p && write_view(v, head, &tail, str_make((const char *)from, (size_t)(s.ended - from)), s.split);
-        if (ok) {
-                inner = list_of(p, read_view(v, p, (size_t)s.biggest));
-                header(&inner);
-                ok = !v->failed && judge(&inner, e);
-        } else
-                err_nomem(e);
+        ok = (p && write_view(v, head, &tail, str_make((const char *)from, (size_t)(s.ended - from)), s.split)) || err_nomem(e);
+        ok = ok && read_packed(v, p, (size_t)s.biggest, e);
         buf_free(&tail);
         mem_free(p);
         return ok;

@@ -4,8 +4,8 @@
 
 #include "core/unpack.h"
 
-/* The list of members of a 7z is one that the library can read in little memory. ERR_LIMIT: it is beyond UNPACK_LIST_*; ERR_IO: it is damaged;
- * ERR_NOMEM; or what reading the input said. What is cut off, or locked, is not found here: the library says so. */
+/* The list of members of a 7z is one that the library can read in little memory. ERR_LIMIT: it is beyond UNPACK_LIST_*; ERR_IO: it is damaged or
+ * cut off; ERR_NOMEM; or what reading the input said. A locked list, which the library does not read either, passes. */
 bool unpack_7z_fits(const struct unpack_input *in, struct err *e) MUST_CHECK;
 
 #endif

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What is inside messages, through a script: archives, honest and hostile, and S/MIME signatures with certificates made by openssl.
 usage: run.py [TEST ...]; ends with the count."""
-import binascii, bz2, gzip, hashlib, io, json, lzma, os, shutil, subprocess, sys, tarfile, traceback, zipfile, zlib
+import binascii, bz2, gzip, hashlib, io, json, lzma, os, shutil, struct, subprocess, sys, tarfile, traceback, zipfile, zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from kit import *  # noqa: E402,F403
@@ -413,6 +413,66 @@ def M20_7z_that_claims_1e8_members(c):
     got = c.look(mail(("m.7z", data)))
     same([p["sha"] for p in got["open"]], [hashlib.sha256(data).hexdigest()], "the archive is there, closed")
     same(got["defects"], "limit.opened", "and says why")
+    costs(c, 5)
+
+
+def pax_record(key, value):
+    text = b" %s=%s\n" % (key, value)
+    n = len(text) + 1
+    while len(b"%d" % n) + len(text) != n:
+        n = len(b"%d" % n) + len(text)
+    return b"%d%s" % (n, text)
+
+
+def tar_header(name, size, kind):
+    h = bytearray(512)
+    h[0:len(name)] = name
+    h[100:108] = b"0000644\0"
+    h[124:136] = b"%011o\0" % size
+    h[148:156] = b"        "
+    h[156:157] = kind
+    h[257:265] = b"ustar\00000"
+    h[148:156] = b"%06o\0 " % sum(h)
+    return bytes(h)
+
+
+def to_blocks(data):
+    return data + bytes(-len(data) % 512)
+
+
+def sparse_tar(holes):
+    """A file of which nothing is there, with a map that says so in that many lines; one that is there behind it."""
+    pax = b"".join(pax_record(b"GNU.sparse." + k, v) for k, v in [(b"major", b"1"), (b"minor", b"0"), (b"name", b"x"), (b"realsize", b"10")])
+    holes = to_blocks(b"%d\n" % holes + b"0\n0\n" * (holes - 1) + b"10\n0\n")
+    return (tar_header(b"p", len(pax), b"x") + to_blocks(pax) + tar_header(b"GNUSparseFile.0/x", len(holes), b"0") + holes +
+            tar_header(b"last", 4, b"0") + to_blocks(b"text") + bytes(1024))
+
+
+def M20_tar_with_a_map_of_holes(c):
+    got = c.look(mail(("m.tar", sparse_tar(1000)), ("m.tar.gz", gzip.compress(sparse_tar(1000)))))
+    same([(p["name"], p["size"]) for p in got["open"]], [("x", 10), ("last", 4)] * 2, "a short one is no harm")
+    same(got["defects"], "", "a short one is no harm")
+    for name, pack in [("m.tar", bytes), ("m.tar.gz", gzip.compress), ("m.tar.bz2", bz2.compress)]:
+        data = pack(sparse_tar(1000000))  # a machine's memory went with some 100 million
+        got = c.look(mail((name, data)))
+        same([p["sha"] for p in got["open"]], [hashlib.sha256(data).hexdigest()], name + ": the archive is there, closed")
+        same(got["defects"], "limit.opened", name)
+        costs(c, 5, 40 << 10)
+
+
+def M20_zip_with_a_long_list(c):
+    def zip_with(n):
+        entry = b"PK\1\2" + struct.pack("<HHHHHHIIIHHHHHII", 20, 20, 0, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 0, 0, 0)
+        listed = b"".join(entry + b"%040d" % i for i in range(n))
+        return (b"PK\3\4" + struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 0, 0, 0, 0, 40, 0) + b"%040d" % 0 + listed +
+                b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, n & 0xffff, n & 0xffff, len(listed), 70, 0))
+    got = c.look(mail(("m.zip", zip_with(1))))
+    same((len(got["open"]), got["open"][0]["size"], got["defects"]), (1, 0, ""), "one member")
+    data = zip_with(110000)
+    got = c.look(mail(("m.zip", data)))
+    same([p["sha"] for p in got["open"]], [hashlib.sha256(data).hexdigest()], "the archive is there, closed")
+    same(got["defects"], "limit.opened", "and says why")
+    costs(c, 5, 40 << 10)
 
 
 # ---- M18, M19: wrappers share the budget ----
@@ -521,7 +581,7 @@ from signed import TESTS as SIGNED  # noqa: E402
 TESTS = [every_format, seven_zip, single_files, part_parts, saved, extract_unpack, forwarded, office_documents_stay, lumber, encrypted, M20_zip_bomb,
          M20_bomb_costs_little, zeros_are_no_empty_tar, smime_compressed, M20_each_limit_is_a_defect, what_is_opened_in_memory, compressed_again, M20_bombs_in_a_zip, M20_overlapping, M20_gzip_quine, M20_a_million_members, M20_names, M20_colliding_names, M20_links,
          M20_wrong_sizes, M20_truncated, M20_name_encodings, M20_content_encoding, M20_not_what_it_says, M20_other_formats_stay, M20_memory_demanded,
-         M20_7z_that_claims_1e8_members,
+         M20_7z_that_claims_1e8_members, M20_tar_with_a_map_of_holes, M20_zip_with_a_long_list,
          M19_zip_in_uuencode, M18_wrapper_counts_as_depth, budget_is_set, large_members_need_little_memory] + SIGNED
 
 
