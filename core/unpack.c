@@ -434,16 +434,35 @@ static uint64_t most_of_header(const struct unpack *u)
         return u->in.sent ? UNPACK_LIST_BYTES : UINT64_MAX;
 }
 
+/* The first member of what comes out of the filter. When the library does not take it for what its first bytes show, it is a file. */
+static bool first(struct unpack *u, struct unpack_member *out, struct err *e)
+{
+        struct unpack_member whole;
+
+        if (!begin(u, out, e))
+                return false;
+        if (u->lib == u->filter)
+                return true;
+        whole = *out;
+        if (next_of(u, u->lib, ARCHIVE_OK, out, e))
+                return true;
+        if (archive_format(u->lib) != 0 || u->taken > u->plain_n || !went_well(u, ARCHIVE_OK))
+                return false;
+        archive_read_free(u->lib);
+        u->lib = u->filter;
+        u->plain_at = 0;
+        u->inside = true;
+        u->broken = false;
+        *out = whole;
+        return true;
+}
+
 static bool next(struct unpack *u, struct unpack_member *out, struct err *e)
 {
         int passed;
 
-        if (!u->lib) {
-                if (!begin(u, out, e))
-                        return false;
-                if (u->lib == u->filter)
-                        return true;
-        }
+        if (!u->lib)
+                return first(u, out, e);
         passed = pass_over(u);
         if (passed == ARCHIVE_FATAL || !went_well(u, ARCHIVE_OK))
                 return failed(u, ARCHIVE_FATAL, e);
@@ -539,5 +558,6 @@ bool unpack_is_nested(const struct unpack *u)
 
 bool unpack_is_locked(const struct unpack *u)
 {
-        return u->lib && archive_read_has_encrypted_entries(u->lib) == 1;
+        /* of what it did not recognise the library must not be asked: it crashes */
+        return u->lib && archive_format(u->lib) != 0 && archive_read_has_encrypted_entries(u->lib) == 1;
 }

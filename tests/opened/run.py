@@ -460,6 +460,18 @@ def M20_tar_with_a_map_of_holes(c):
         costs(c, 5, 40 << 10)
 
 
+def M20_tar_that_the_library_takes_for_none(c):
+    header = bytearray(tar_header(b"x", 0, b"0"))
+    header[124:136] = b"not a number"
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header)
+    data = bytes(header) + b"more" * 300
+    got = c.look(mail(("x.tar.gz", gzip.compress(data)), ("y.tar", data)))
+    want = hashlib.sha256(data).hexdigest()
+    same([(p["name"], p["sha"]) for p in got["open"]], [("x.tar", want), ("y.tar", want)], "it is a file")
+    same(got["defects"], "archive.broken", "the one that is not compressed")
+
+
 def M20_zip_with_a_long_list(c):
     def zip_with(n):
         entry = b"PK\1\2" + struct.pack("<HHHHHHIIIHHHHHII", 20, 20, 0, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 0, 0, 0)
@@ -581,7 +593,8 @@ from signed import TESTS as SIGNED  # noqa: E402
 TESTS = [every_format, seven_zip, single_files, part_parts, saved, extract_unpack, forwarded, office_documents_stay, lumber, encrypted, M20_zip_bomb,
          M20_bomb_costs_little, zeros_are_no_empty_tar, smime_compressed, M20_each_limit_is_a_defect, what_is_opened_in_memory, compressed_again, M20_bombs_in_a_zip, M20_overlapping, M20_gzip_quine, M20_a_million_members, M20_names, M20_colliding_names, M20_links,
          M20_wrong_sizes, M20_truncated, M20_name_encodings, M20_content_encoding, M20_not_what_it_says, M20_other_formats_stay, M20_memory_demanded,
-         M20_7z_that_claims_1e8_members, M20_tar_with_a_map_of_holes, M20_zip_with_a_long_list,
+         M20_7z_that_claims_1e8_members, M20_tar_with_a_map_of_holes, M20_tar_that_the_library_takes_for_none,
+         M20_zip_with_a_long_list,
          M19_zip_in_uuencode, M18_wrapper_counts_as_depth, budget_is_set, large_members_need_little_memory] + SIGNED
 
 
