@@ -358,6 +358,15 @@ static bool next_of(struct unpack *u, struct archive *lib, int passed, struct un
         return went_well(u, out->end || status < passed ? status : passed) || failed(u, ARCHIVE_FATAL, e);
 }
 
+/* The library takes it for something else than its first bytes show: it is a file. */
+static bool as_file(struct unpack *u)
+{
+        archive_read_free(u->lib);
+        u->lib = u->filter;
+        u->plain_at = 0;
+        return true;
+}
+
 /* The members of the tar or zip that comes out of the filter. */
 static bool open_plain(struct unpack *u, enum unpack_kind kind, struct err *e)
 {
@@ -367,11 +376,13 @@ static bool open_plain(struct unpack *u, enum unpack_kind kind, struct err *e)
                 return err_nomem(e);
         if (!choose_format(u->lib, kind))
                 return failed(u, ARCHIVE_FATAL, e);
-        u->inside = false;
         expects(u, UNPACK_HEADER_BYTES);
         archive_read_set_callback_data(u->lib, u);
         archive_read_set_read_callback(u->lib, on_read_plain);
         status = archive_read_open1(u->lib);
+        if (!went_well(u, status) && went_well(u, ARCHIVE_OK) && u->taken <= u->plain_n && archive_errno(u->lib) != ENOMEM)
+                return as_file(u);
+        u->inside = false;
         return went_well(u, status) || failed(u, ARCHIVE_FATAL, e);
 }
 
@@ -434,35 +445,16 @@ static uint64_t most_of_header(const struct unpack *u)
         return u->in.sent ? UNPACK_LIST_BYTES : UINT64_MAX;
 }
 
-/* The first member of what comes out of the filter. When the library does not take it for what its first bytes show, it is a file. */
-static bool first(struct unpack *u, struct unpack_member *out, struct err *e)
-{
-        struct unpack_member whole;
-
-        if (!begin(u, out, e))
-                return false;
-        if (u->lib == u->filter)
-                return true;
-        whole = *out;
-        if (next_of(u, u->lib, ARCHIVE_OK, out, e))
-                return true;
-        if (archive_format(u->lib) != 0 || u->taken > u->plain_n || !went_well(u, ARCHIVE_OK))
-                return false;
-        archive_read_free(u->lib);
-        u->lib = u->filter;
-        u->plain_at = 0;
-        u->inside = true;
-        u->broken = false;
-        *out = whole;
-        return true;
-}
-
 static bool next(struct unpack *u, struct unpack_member *out, struct err *e)
 {
         int passed;
 
-        if (!u->lib)
-                return first(u, out, e);
+        if (!u->lib) {
+                if (!begin(u, out, e))
+                        return false;
+                if (u->lib == u->filter)
+                        return true;
+        }
         passed = pass_over(u);
         if (passed == ARCHIVE_FATAL || !went_well(u, ARCHIVE_OK))
                 return failed(u, ARCHIVE_FATAL, e);
