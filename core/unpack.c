@@ -9,7 +9,7 @@
 
 #include "core/mem.h"
 
-enum { TAR_BLOCK = UNPACK_HEAD, TAR_SUM = 148, TAR_SUM_BYTES = 8, PLAIN = 64 * 1024 };
+enum { TAR_BLOCK = UNPACK_HEAD, TAR_SUM = 148, TAR_SUM_BYTES = 8 };
 
 /* What is compressed is unpacked by one archive of the library, as one file, and where that is a tar or zip it is what another one reads.
  * (One for both would do, but what the formats take of it, to hold it in memory, could not be counted.) */
@@ -19,10 +19,12 @@ struct unpack {
         struct unpack_input in;
         uint64_t at;            /* what is read next */
         struct str block;       /* what was read last */
-        char *plain;            /* of what comes out of the filter: its first bytes, until they are given on; then what lib reads */
-        size_t plain_n, plain_at;
+        char head[UNPACK_HEAD]; /* of what comes out of the filter */
+        size_t head_n, head_at; /* how much of it there is, and was given on */
+        struct str plain;       /* what came out last, and was not given on yet */
         uint64_t unread;        /* of what a tar says that its member has */
         uint64_t taken, most;   /* bytes that lib got for what it does now; how many it may */
+        uint64_t lost;          /* bytes in which it looked for the next header, where there is none */
         enum unpack_kind kind;
         bool inside;            /* a member of lib, or what came out of the filter */
         bool crowded;           /* lib wanted more */
@@ -142,26 +144,52 @@ static la_ssize_t on_read(struct archive *lib, void *ctx, const void **block)
         return (la_ssize_t)got;
 }
 
+/* What came out of the filter and was not given on, or what comes next; nothing at the end. By the block: the library's read into a buffer,
+ * when it meets damage, loses what it has put there. */
+static int peek_plain(struct unpack *u, struct str *out)
+{
+        int status = ARCHIVE_OK;
+
+        *out = str_make(u->head + u->head_at, u->head_n - u->head_at);
+        if (out->n > 0)
+                return ARCHIVE_OK;
+        while (u->plain.n == 0 && status == ARCHIVE_OK) {
+                la_int64_t where;
+                const void *p;
+                size_t n;
+
+                if ((status = archive_read_data_block(u->filter, &p, &n, &where)) == ARCHIVE_OK)
+                        u->plain = str_make(p, n);
+        }
+        *out = u->plain;
+        return status == ARCHIVE_EOF ? ARCHIVE_OK : status;
+}
+
+static void take_plain(struct unpack *u, size_t n)
+{
+        if (u->head_at < u->head_n)
+                u->head_at += n;
+        else
+                u->plain = str_from(u->plain, n);
+}
+
 /* The same of what comes out of the filter. */
 static la_ssize_t on_read_plain(struct archive *lib, void *ctx, const void **block)
 {
         struct unpack *u = ctx;
-        la_ssize_t got = (la_ssize_t)(u->plain_n - u->plain_at);
+        struct str got;
 
-        *block = u->plain + u->plain_at;
+        *block = u->head;
         if (!may_take(u, lib))
                 return ARCHIVE_FATAL;
-        u->plain_at = u->plain_n;
-        if (got == 0) {
-                *block = u->plain;
-                got = archive_read_data(u->filter, u->plain, PLAIN);
-        }
-        if (got < 0) {
+        if (peek_plain(u, &got) != ARCHIVE_OK) {
                 archive_set_error(lib, archive_errno(u->filter), "%s", why(u->filter));
                 return ARCHIVE_FATAL;
         }
-        u->taken += (uint64_t)got;
-        return got;
+        *block = got.n ? got.p : u->head;
+        take_plain(u, got.n);
+        u->taken += got.n;
+        return (la_ssize_t)got.n;
 }
 
 static la_int64_t on_skip(struct archive *lib, void *ctx, la_int64_t n)
@@ -317,7 +345,6 @@ void unpack_close(struct unpack *u)
         archive_read_free(u->filter);
         if (u->locale)
                 freelocale(u->locale);
-        mem_free(u->plain);
         mem_free(u);
 }
 
@@ -341,20 +368,32 @@ static void describe(struct archive *lib, struct archive_entry *entry, struct un
                 out->kind = MEMBER_FILE;
 }
 
+/* The library found no header where one must be, and tries the next block: members behind the damage can still be had. */
+static bool may_look_on(struct unpack *u)
+{
+        u->lost += u->taken + 1;
+        u->taken = 0;
+        u->crowded |= u->in.sent && u->lost > UNPACK_PASSED_BYTES;
+        return !u->crowded;
+}
+
 /* passed: what came of passing over the rest of the member before. */
 static bool next_of(struct unpack *u, struct archive *lib, int passed, struct unpack_member *out, struct err *e)
 {
         struct archive_entry *entry;
         int status;
 
-        do
-                status = archive_read_next_header(lib, &entry);
-        while (status == ARCHIVE_RETRY);
+        while ((status = archive_read_next_header(lib, &entry)) == ARCHIVE_RETRY && may_look_on(u))
+                ;
         u->inside = status == ARCHIVE_OK || status == ARCHIVE_WARN;
         if (u->inside)
                 describe(lib, entry, out);
         u->unread = u->inside && is_in_tar(lib) && archive_entry_size(entry) > 0 ? (uint64_t)archive_entry_size(entry) : 0;
         out->end = status == ARCHIVE_EOF;
+        if (out->end && u->lost > 0) {
+                u->broken = true;
+                return err_set(e, ERR_IO, "it is damaged: where a header of a member should be is something else");
+        }
         return went_well(u, out->end || status < passed ? status : passed) || failed(u, ARCHIVE_FATAL, e);
 }
 
@@ -363,7 +402,7 @@ static bool as_file(struct unpack *u)
 {
         archive_read_free(u->lib);
         u->lib = u->filter;
-        u->plain_at = 0;
+        u->head_at = 0;
         return true;
 }
 
@@ -380,7 +419,7 @@ static bool open_plain(struct unpack *u, enum unpack_kind kind, struct err *e)
         archive_read_set_callback_data(u->lib, u);
         archive_read_set_read_callback(u->lib, on_read_plain);
         status = archive_read_open1(u->lib);
-        if (!went_well(u, status) && went_well(u, ARCHIVE_OK) && u->taken <= u->plain_n && archive_errno(u->lib) != ENOMEM)
+        if (!went_well(u, status) && went_well(u, ARCHIVE_OK) && u->taken <= u->head_n && archive_errno(u->lib) != ENOMEM)
                 return as_file(u);
         u->inside = false;
         return went_well(u, status) || failed(u, ARCHIVE_FATAL, e);
@@ -390,13 +429,16 @@ static bool open_plain(struct unpack *u, enum unpack_kind kind, struct err *e)
 static bool look_into(struct unpack *u, struct err *e)
 {
         enum unpack_kind kind;
-        la_ssize_t got;
+        struct str got;
 
-        if (!(u->plain = mem_alloc(PLAIN)))
-                return err_nomem(e);
-        while (u->plain_n < UNPACK_HEAD && (got = archive_read_data(u->filter, u->plain + u->plain_n, UNPACK_HEAD - u->plain_n)) > 0)
-                u->plain_n += (size_t)got;
-        kind = unpack_kind_of(str_make(u->plain, u->plain_n));
+        while (u->head_n < UNPACK_HEAD && peek_plain(u, &got) == ARCHIVE_OK && got.n > 0) {
+                got = str_first(got, UNPACK_HEAD - u->head_n);
+                memcpy(u->head + u->head_n, got.p, got.n);
+                take_plain(u, got.n);
+                u->head_at = u->head_n += got.n;
+        }
+        u->head_at = 0;
+        kind = unpack_kind_of(str_make(u->head, u->head_n));
         if (kind == UNPACK_TAR || kind == UNPACK_ZIP)
                 return open_plain(u, kind, e);
         u->lib = u->filter;
@@ -473,12 +515,25 @@ bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e)
         return ok;
 }
 
+static la_ssize_t read_file(struct unpack *u, void *p, size_t n)
+{
+        struct str got;
+        int status = peek_plain(u, &got);
+
+        if (status != ARCHIVE_OK || got.n == 0)
+                return status;
+        n = got.n < n ? got.n : n;
+        memcpy(p, got.p, n);
+        take_plain(u, n);
+        return (la_ssize_t)n;
+}
+
 static la_ssize_t read_data(struct unpack *u, void *p, size_t n)
 {
         la_ssize_t got;
 
         do
-                got = archive_read_data(u->lib, p, n);
+                got = u->lib == u->filter ? read_file(u, p, n) : archive_read_data(u->lib, p, n);
         while (got == ARCHIVE_RETRY);
         return got;
 }
@@ -487,12 +542,6 @@ ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e)
 {
         la_ssize_t got;
 
-        if (u->lib == u->filter && u->plain_at < u->plain_n) {
-                n = u->plain_n - u->plain_at < n ? u->plain_n - u->plain_at : n;
-                memcpy(p, u->plain + u->plain_at, n);
-                u->plain_at += n;
-                return (ssize_t)n;
-        }
         expects(u, UINT64_MAX);
         got = read_data(u, p, n);
         if (got == 0 && u->unread > 0)

@@ -19,7 +19,7 @@ enum {
         UNPACK_LIST_MEMBERS = 100000,
         UNPACK_LIST_BYTES = 8 << 20,    /* the list of members of a 7z, and of a zip that was sent */
         UNPACK_HEADER_BYTES = 1 << 20,  /* the header of one member of a tar */
-        UNPACK_PASSED_BYTES = 1 << 30,  /* of what was sent: a member that is not wanted and must be unpacked to get past it */
+        UNPACK_PASSED_BYTES = 1 << 30,  /* of what was sent: what must be unpacked to get past it: a member that is not wanted, or damage */
 };
 
 enum unpack_kind unpack_kind_of(struct str head);
@@ -53,7 +53,7 @@ struct unpack_member {
 
 /* ERR_LIMIT: compressed more than once; of a 7z or zip, its list of members is beyond UNPACK_LIST_*. */
 struct unpack *unpack_open(const struct unpack_input *in, enum unpack_kind kind, struct err *e) MUST_CHECK;
-/* False when the archive can't be read on: ERR_IO (damaged), ERR_LIMIT (compressed more than once, or beyond a limit
+/* False when the archive can't be read on, or has been read and parts of it were no members: ERR_IO (damaged), ERR_LIMIT (compressed more than once, or beyond a limit
  * above), ERR_NOMEM, or what reading the input said. */
 bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e) MUST_CHECK;
 /* Decoded bytes of the current member; 0 at its end; -1 when it is damaged. */

@@ -350,6 +350,24 @@ def M20_truncated(c):
                 raise AssertionError("%s cut at %d looks whole" % (name, n))
 
 
+def M20_tar_with_a_damaged_header(c):
+    for size, pack in [(3000, bytes), (3 << 20, bytes), (3000, gzip.compress), (3 << 20, gzip.compress)]:
+        data = bytearray(tar_of([("first", b"1" * 1000), ("lost", os.urandom(size)), ("third", b"3"), ("last", b"4" * 2000)]))
+        data[512 + 1024 + 5] ^= 1
+        got = c.look(mail(("d.tar", pack(bytes(data)))))
+        same((names(got["open"]), got["defects"]), (["d.tar", "first", "third", "last"], "archive.broken"), "a member of %d bytes is lost" % size)
+
+
+def M20_compressed_and_cut_off(c):
+    """What was decoded before the place of the damage is there."""
+    files = [("%03d" % i, os.urandom(500)) for i in range(200)]
+    packed = gzip.compress(tar_of(files))
+    got = c.look(mail(("cut.tar.gz", packed[:len(packed) * 3 // 4])))
+    same((names(got["open"])[:60], got["defects"]), (["cut.tar.gz"] + [f[0] for f in files[:59]], "archive.broken"), "a tar")
+    got = c.look(mail(("cut.zip.gz", gzip.compress(zip_of(files, zipfile.ZIP_STORED))[:50000 * 3 // 2])))
+    same((names(got["open"])[:60], got["defects"]), (["cut.zip.gz"] + [f[0] for f in files[:59]], "archive.broken"), "a zip")
+
+
 def M20_name_encodings(c):
     def zipped(raw, flags=0):
         z = RawZip()
@@ -592,7 +610,8 @@ from signed import TESTS as SIGNED  # noqa: E402
 
 TESTS = [every_format, seven_zip, single_files, part_parts, saved, extract_unpack, forwarded, office_documents_stay, lumber, encrypted, M20_zip_bomb,
          M20_bomb_costs_little, zeros_are_no_empty_tar, smime_compressed, M20_each_limit_is_a_defect, what_is_opened_in_memory, compressed_again, M20_bombs_in_a_zip, M20_overlapping, M20_gzip_quine, M20_a_million_members, M20_names, M20_colliding_names, M20_links,
-         M20_wrong_sizes, M20_truncated, M20_name_encodings, M20_content_encoding, M20_not_what_it_says, M20_other_formats_stay, M20_memory_demanded,
+         M20_wrong_sizes, M20_truncated, M20_tar_with_a_damaged_header, M20_compressed_and_cut_off, M20_name_encodings, M20_content_encoding,
+         M20_not_what_it_says, M20_other_formats_stay, M20_memory_demanded,
          M20_7z_that_claims_1e8_members, M20_tar_with_a_map_of_holes, M20_tar_that_the_library_takes_for_none,
          M20_zip_with_a_long_list,
          M19_zip_in_uuencode, M18_wrapper_counts_as_depth, budget_is_set, large_members_need_little_memory] + SIGNED
