@@ -55,6 +55,14 @@ static bool is_tar(struct str head)
         return digits && sum == said;
 }
 
+static bool all_zero(struct str s)
+{
+        for (size_t i = 0; i < s.n; i++)
+                if (s.p[i])
+                        return false;
+        return true;
+}
+
 static bool is_zip(struct str head)
 {
         return str_starts(head, STR("PK\3\4")) || str_starts(head, STR("PK\5\6")) || str_starts(head, STR("PK\7\10PK\3\4"));
@@ -438,7 +446,10 @@ static bool look_into(struct unpack *u, struct err *e)
                 u->head_at = u->head_n += got.n;
         }
         u->head_at = 0;
-        kind = unpack_kind_of(str_make(u->head, u->head_n));
+        got = str_make(u->head, u->head_n);
+        kind = unpack_kind_of(got);
+        if (got.n == UNPACK_HEAD && all_zero(got) && !u->in.sent)
+                kind = UNPACK_TAR; /* with nothing in it; what was sent may be a file of zeros */
         if (kind == UNPACK_TAR || kind == UNPACK_ZIP)
                 return open_plain(u, kind, e);
         u->lib = u->filter;
@@ -552,14 +563,6 @@ ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e)
         }
         failed(u, got < 0 ? (int)got : ARCHIVE_FATAL, e);
         return -1;
-}
-
-static bool all_zero(struct str s)
-{
-        for (size_t i = 0; i < s.n; i++)
-                if (s.p[i])
-                        return false;
-        return true;
 }
 
 /* The library counts what its decoder took of the input; what it did not take of the block in hand stands at that block's end. */

@@ -2,7 +2,7 @@
 """Archives as users have them, through the binary. usage: run.py [TEST ...]; ends with the count.
 mbox/ holds mboxes from MimeKit (MIT), mime4j (Apache 2.0, its NOTICE beside it) and Horde_Mail (BSD, 3 clauses), and truth.json, where their
 messages begin."""
-import gzip, hashlib, json, lzma, mailbox, os, re, shutil, signal, subprocess, sys, tarfile, tempfile, time, traceback, zipfile
+import gzip, hashlib, io, json, lzma, mailbox, os, re, shutil, signal, subprocess, sys, tarfile, tempfile, time, traceback, zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BINARY = os.path.abspath(os.environ.get("MAILMILL", os.path.dirname(os.path.dirname(HERE)) + "/build/mailmill"))
@@ -206,6 +206,28 @@ def B03_cut(c):
     has(c.err, "box.gz: message %d, which begins at byte " % (n + 1), "truncated")
 
 
+def B03_tar_of_nothing(c):
+    """As tar makes it of no files, zeros alone: no message, compressed or not."""
+    for name, data in (("e.tar.gz", gzip.compress(bytes(10240))), ("e.tar.xz", lzma.compress(bytes(1024)))):
+        same((c.rows(c.write(name, data)), c.rows("-", stdin=data)), ([], []), name)
+
+
+def B03_damaged_header(c):
+    """Of a tar the messages behind the damage are read, and the error says that there is some."""
+    o = io.BytesIO()
+    with tarfile.open(fileobj=o, mode="w") as t:
+        for i in range(4):
+            m = b"Subject: %d\n\n%s\n" % (i, b"x" * (2 << 20 if i == 1 else 500))
+            info = tarfile.TarInfo("%d.eml" % i)
+            info.size = len(m)
+            t.addfile(info, io.BytesIO(m))
+    data = bytearray(o.getvalue())
+    data[512 + 1024 + 5] ^= 1
+    for name, pack in (("d.tar", bytes), ("d.tar.gz", gzip.compress)):
+        same([r[0] for r in c.rows(c.write(name, pack(bytes(data))), code=74)], ["0", "2", "3"], name)
+        has(c.err, name + ": it is damaged: where a header of a member should be")
+
+
 # ---- again ----
 
 def kill_half_way(c, args, count, n):
@@ -378,7 +400,8 @@ def progress(c):
         raise AssertionError("no progress with rate and time left: %r" % out[-500:])
 
 
-TESTS = [truth, B01_both_counts, kinds, B06_many_sources, B06_odd_entries, B03_memory, B03_limit, B03_cut, B08_killed_and_resumed,
+TESTS = [truth, B01_both_counts, kinds, B06_many_sources, B06_odd_entries, B03_memory, B03_limit, B03_cut, B03_tar_of_nothing, B03_damaged_header,
+         B08_killed_and_resumed,
          B08_resume_what_has_changed, B04_behind_what_is_compressed, B08_a_fifo_leaves_no_mark, D08_a_pipe_that_says_nothing, limits_in_json, progress]
 
 
