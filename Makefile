@@ -87,7 +87,7 @@ unit: $(UNIT)
 # Debian 12 packages: to build and run; and what the tests and the figures need beside that.
 PACKAGES := gcc libc6-dev make pkg-config lua5.4 liblua5.4-dev libssl-dev libsqlite3-dev libmagic-dev libarchive-dev libpcre2-dev \
             libgsasl-dev libgumbo-dev ca-certificates openssl
-PACKAGES_TEST  := $(PACKAGES) clang python3 dovecot-core dovecot-pop3d postfix strace procps mandoc valgrind clang-tidy cppcheck xz-utils bzip2 zstd xfsprogs libgmime-3.0-dev
+PACKAGES_TEST  := $(PACKAGES) clang python3 dovecot-core dovecot-pop3d postfix strace procps mandoc valgrind clang-tidy cppcheck xz-utils bzip2 zstd zip xfsprogs libgmime-3.0-dev
 PACKAGES_BENCH := $(PACKAGES_TEST) mpop fdm ripmime mpack mblaze time
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
