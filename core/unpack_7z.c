@@ -1,5 +1,5 @@
-/* The library sizes its tables by the numbers that stand in a 7z's list of members, up to 10^8 each: 511 bytes made it take 9 GB. So the list
- * is walked before, as far as the number of members. It goes by the description of the format that comes with 7-Zip (7zFormat.txt). */
+/* The library sizes its tables by the numbers that stand in a 7z's list of members, up to 10^8 each: 1,922 bytes made it ask for 9 GB. So the
+ * list is walked before, as far as the number of members. It goes by the description of the format that comes with 7-Zip (7zFormat.txt). */
 #include "core/unpack_int.h"
 
 #include <archive.h>
@@ -387,7 +387,7 @@ static bool read_view(struct view *v, char *to, size_t room, size_t *n, bool *lo
 {
         struct archive *lib = archive_read_new();
         struct archive_entry *entry;
-        la_ssize_t got = 1;
+        la_ssize_t got;
 
         *n = 0;
         *locked = false;
@@ -491,6 +491,10 @@ bool unpack_7z_fits(const struct unpack_input *in, struct err *e)
         n = have == HEAD ? get_le64(head + LIST_LENGTH) : 0;
         if (at > room || n > room - at)
                 return err_set(e, ERR_IO, "it is damaged or cut off: the list of its members lies behind its end");
+        if (n == 0) { /* an archive of nothing, or cut off: the library says so */
+                in->seek(in->ctx, 0);
+                return true;
+        }
         if (n > UNPACK_LIST_BYTES)
                 return judge(&(struct list){ .why = MANY }, e);
         if (!(p = mem_alloc((size_t)n + 1)))

@@ -261,6 +261,7 @@ TEST(M20_7z_whose_list_claims_too_much)
                 { "folders that lie elsewhere", STR("\1\4\7\x0b\1\1\0"), ERR_IO },
                 { "a folder without streams", STR("\1\4\7\x0b\1\0\0\x0c\0"), ERR_IO },
                 { "no list", STR("\7"), ERR_IO },
+                { "an archive of nothing", STR(""), ERR_NONE },
                 { "its end within", STR("\1\4\7\x0b\1"), ERR_IO },
         };
 
