@@ -9,8 +9,6 @@
 
 #include "core/mem.h"
 
-enum { TAR_BLOCK = UNPACK_HEAD, TAR_SUM = 148, TAR_SUM_BYTES = 8 };
-
 /* What is compressed is unpacked by one archive of the library, as one file, and where that is a tar or zip it is what another one reads.
  * (One for both would do, but what the formats take of it, to hold it in memory, could not be counted.) */
 struct unpack {
@@ -33,76 +31,12 @@ struct unpack {
         locale_t locale;        /* names in UTF-8, whatever the locale of the process */
 };
 
-/* ---- what it is, by its first bytes ---- */
-
-/* The header of a tar holds the sum of its own bytes, with blanks for the sum. */
-static bool is_tar(struct str head)
-{
-        unsigned long sum = 0, said = 0;
-        bool digits = false;
-
-        if (head.n < TAR_BLOCK || *head.p == '\0')
-                return false;
-        for (size_t i = TAR_SUM; i < TAR_SUM + TAR_SUM_BYTES; i++) {
-                if (head.p[i] >= '0' && head.p[i] <= '7') {
-                        said = said * 8 + (unsigned long)(head.p[i] - '0');
-                        digits = true;
-                } else if (digits || head.p[i] != ' ')
-                        break;
-        }
-        for (size_t i = 0; digits && i < TAR_BLOCK; i++) /* text mostly has none there */
-                sum += i >= TAR_SUM && i < TAR_SUM + TAR_SUM_BYTES ? ' ' : (unsigned char)head.p[i];
-        return digits && sum == said;
-}
-
 static bool all_zero(struct str s)
 {
         for (size_t i = 0; i < s.n; i++)
                 if (s.p[i])
                         return false;
         return true;
-}
-
-static bool is_zip(struct str head)
-{
-        return str_starts(head, STR("PK\3\4")) || str_starts(head, STR("PK\5\6")) || str_starts(head, STR("PK\7\10PK\3\4"));
-}
-
-static bool is_zstd(struct str head)
-{
-        bool skippable = head.n >= 4 && (head.p[0] & 0xf0) == 0x50 && str_starts(str_from(head, 1), STR("\x2a\x4d\x18"));
-
-        return skippable || str_starts(head, STR("\x28\xb5\x2f\xfd"));
-}
-
-static bool is_bzip2(struct str head)
-{
-        struct str first = str_from(head, 4);
-
-        return str_starts(head, STR("BZh")) && head.n >= 10 &&
-               (str_starts(first, STR("1AY&SY")) || str_starts(first, STR("\x17\x72\x45\x38\x50\x90")));
-}
-
-enum unpack_kind unpack_kind_of(struct str head)
-{
-        if (str_starts(head, STR("\x1f\x8b\x08")))
-                return UNPACK_GZIP;
-        if (str_starts(head, STR("\xfd" "7zXZ\0")))
-                return UNPACK_XZ;
-        if (is_zstd(head))
-                return UNPACK_ZSTD;
-        if (is_bzip2(head))
-                return UNPACK_BZIP2;
-        if (is_zip(head))
-                return UNPACK_ZIP;
-        if (str_starts(head, STR("7z\xbc\xaf\x27\x1c")))
-                return UNPACK_7Z;
-        return is_tar(head) ? UNPACK_TAR : UNPACK_NONE;
-}
-
-bool unpack_is_compressed(enum unpack_kind kind)
-{
-        return kind >= UNPACK_GZIP && kind <= UNPACK_BZIP2;
 }
 
 static const char *why(struct archive *lib)
@@ -238,7 +172,7 @@ static bool failed(struct unpack *u, int status, struct err *e)
 
         u->broken |= status == ARCHIVE_FATAL;
         if (u->crowded)
-                return err_set(e, ERR_LIMIT, "what it says of its members goes beyond %d MiB", (int)(u->most >> 20));
+                return err_set(e, ERR_LIMIT, "what must be read to get at its next member goes beyond %d MiB", (int)(u->most >> 20));
         if (archive_errno(lib) == ENOMEM)
                 return err_set(e, ERR_LIMIT, "it needs more memory to unpack than it can have"); /* its own demand: a dictionary */
         if (u->failed.code != ERR_NONE) {
@@ -293,6 +227,17 @@ static bool nested(struct err *e)
         return err_set(e, ERR_LIMIT, "it is compressed more than once; unpack it first");
 }
 
+/* What the library must have in memory at once. Of a tar it asks for more only where the header of a member is that long: a map of the
+ * holes in a file, which takes twelve times as much in memory. */
+static uint64_t most_of_header(const struct unpack *u)
+{
+        if (u->lib == u->filter)
+                return UINT64_MAX;
+        if (u->filter || u->kind == UNPACK_TAR)
+                return UNPACK_HEADER_BYTES;
+        return u->in.sent ? UNPACK_LIST_BYTES : UINT64_MAX;
+}
+
 static bool may_open(struct unpack *u, struct err *e)
 {
         if (u->kind != UNPACK_7Z)
@@ -315,7 +260,7 @@ static bool start(struct unpack *u, struct err *e)
                 return failed(u, ARCHIVE_FATAL, e);
         if (!may_open(u, e))
                 return false;
-        expects(u, u->in.sent ? UNPACK_LIST_BYTES : UINT64_MAX);
+        expects(u, most_of_header(u));
         archive_read_set_callback_data(lib, u);
         archive_read_set_read_callback(lib, on_read);
         if (u->in.seek) {
@@ -423,7 +368,7 @@ static bool open_plain(struct unpack *u, enum unpack_kind kind, struct err *e)
                 return err_nomem(e);
         if (!choose_format(u->lib, kind))
                 return failed(u, ARCHIVE_FATAL, e);
-        expects(u, UNPACK_HEADER_BYTES);
+        expects(u, most_of_header(u));
         archive_read_set_callback_data(u->lib, u);
         archive_read_set_read_callback(u->lib, on_read_plain);
         status = archive_read_open1(u->lib);
@@ -485,17 +430,6 @@ static int pass_over(struct unpack *u)
                 return status;
         archive_set_error(u->lib, EIO, "it ends within a member");
         return ARCHIVE_FATAL;
-}
-
-/* What the library must have in memory at once. Of a tar it asks for more only where the header of a member is that long: a map of the
- * holes in a file, which takes twelve times as much in memory. */
-static uint64_t most_of_header(const struct unpack *u)
-{
-        if (u->lib == u->filter)
-                return UINT64_MAX;
-        if (u->filter || u->kind == UNPACK_TAR)
-                return UNPACK_HEADER_BYTES;
-        return u->in.sent ? UNPACK_LIST_BYTES : UINT64_MAX;
 }
 
 static bool next(struct unpack *u, struct unpack_member *out, struct err *e)

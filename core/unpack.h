@@ -53,8 +53,8 @@ struct unpack_member {
 
 /* ERR_LIMIT: compressed more than once; of a 7z or zip, its list of members is beyond UNPACK_LIST_*. */
 struct unpack *unpack_open(const struct unpack_input *in, enum unpack_kind kind, struct err *e) MUST_CHECK;
-/* False when the archive can't be read on, or has been read and parts of it were no members: ERR_IO (damaged), ERR_LIMIT (compressed more than once, or beyond a limit
- * above), ERR_NOMEM, or what reading the input said. */
+/* False when the archive can't be read on, or has been read and parts of it were no members: ERR_IO (damaged), ERR_LIMIT (compressed more
+ * than once, or beyond a limit above), ERR_NOMEM, or what reading the input said. */
 bool unpack_next(struct unpack *u, struct unpack_member *out, struct err *e) MUST_CHECK;
 /* Decoded bytes of the current member; 0 at its end; -1 when it is damaged. */
 ssize_t unpack_read(struct unpack *u, void *p, size_t n, struct err *e) MUST_CHECK;
